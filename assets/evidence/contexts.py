@@ -1,0 +1,239 @@
+"""Contexts of features: which token windows are shown to a labeller, and which are kept back.
+
+Each document gives one context per feature, at the feature's strongest token there, so evidence is
+varied and the kinds are disjoint by document. A feature fires in a document whose strongest
+coefficient is above `firing_share` of the feature's largest. Firing documents, strongest first, are
+dealt in turn to two halves, so that both have strong ones: shown (`top`, then `sampled` over the
+quantiles of the rest) and `held_out` (half its strongest, half over the quantiles of the rest).
+`negative` contexts are seeded draws, document and token, from documents where it does not fire.
+Mixing strong and quantile-sampled contexts follows the idea of Paulo et al., arXiv 2410.13928
+(sec. 3); held-out scoring contexts must not be seen by the labeller. Massive tokens
+(`is_massive`) are read as text but never are a peak.
+
+What a labeller is told about contexts belongs to the labels stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+from scipy import sparse
+
+from assets.evidence.config import EvidenceConfig
+from assets.evidence.tables import CONTEXTS
+from assets.evidence.words import mark_word
+
+_PARTITION = ("site", "fit")
+
+
+@dataclass(frozen=True)
+class _Corpus:
+    """The tokens in reading order, and for each its document's number and extent."""
+
+    rows: Int[np.ndarray, " n_tokens"]
+    document_ids: list[str]
+    positions: Int[np.ndarray, " n_tokens"]
+    tokens: list[str]
+    eligible: np.ndarray
+    document: Int[np.ndarray, " n_tokens"]
+    document_start: Int[np.ndarray, " n_documents"]
+    document_end: Int[np.ndarray, " n_documents"]
+
+
+def coefficients_frame(
+    matrix: sparse.csr_array | sparse.coo_array | Float[np.ndarray, "n_tokens k"],
+    rows: Int[np.ndarray, " n_tokens"] | None = None,
+) -> pl.DataFrame:
+    """A coefficient matrix as the long frame (row, feature_id, coefficient) of its non-zeros.
+
+    `rows` are the tokens.row values of the matrix's rows; without it, 0 … n_tokens − 1.
+    """
+    entries = sparse.coo_matrix(matrix)
+    n_tokens = matrix.shape[0]
+    token_rows = np.arange(n_tokens) if rows is None else np.asarray(rows)
+    if len(token_rows) != n_tokens:
+        raise ValueError(
+            f"the coefficients have {n_tokens} rows but {len(token_rows)} token rows are "
+            "given; expected one token row for each"
+        )
+    return pl.DataFrame(
+        {
+            "row": token_rows[entries.row].astype(np.int64),
+            "feature_id": entries.col.astype(np.int32),
+            "coefficient": entries.data.astype(np.float32),
+        }
+    )
+
+
+def build_contexts(
+    coefficients: pl.DataFrame, tokens: pl.DataFrame, config: EvidenceConfig
+) -> pl.DataFrame:
+    """Rows of the table `contexts`, without its partition columns.
+
+    `coefficients` has columns row, feature_id, coefficient (≥ 0; zeros may be left out); `tokens`
+    has row, document_id, position, token (decoded text, white space kept) and perhaps is_massive.
+    Features without an active token get no rows. Raises ValueError where a coefficient names a row
+    that `tokens` lacks, or where a column is missing.
+    """
+    corpus = _read_corpus(tokens)
+    index, features, values = _align(coefficients, corpus)
+    columns: dict[str, list] = {
+        name: [] for name in CONTEXTS.column_names if name not in _PARTITION
+    }
+    dense = np.zeros(len(corpus.rows), dtype=np.float32)
+    boundaries = np.flatnonzero(np.diff(features)) + 1
+    for part in np.split(np.arange(len(features)), boundaries):
+        if not len(part):
+            continue
+        feature_id, where = int(features[part[0]]), index[part]
+        dense[where] = values[part]
+        rng = np.random.default_rng((config.seed, feature_id))
+        for kind, peaks in _choose(where, values[part], corpus, config, rng).items():
+            for rank, peak in enumerate(peaks):
+                _append(columns, corpus, dense, feature_id, kind, rank, int(peak), config.window)
+        dense[where] = 0.0
+    schema = {c.name: c.polars_type for c in CONTEXTS.columns if c.name not in _PARTITION}
+    return pl.DataFrame(columns, schema=schema)
+
+
+def _read_corpus(tokens: pl.DataFrame) -> _Corpus:
+    missing = {"row", "document_id", "position", "token"} - set(tokens.columns)
+    if missing:
+        raise ValueError(f"the tokens lack the columns {sorted(missing)}; found {tokens.columns}")
+    tokens = tokens.sort("document_id", "position")
+    names = tokens["document_id"].to_list()
+    document = (tokens["document_id"].rle_id()).to_numpy().astype(np.int64)
+    start = np.searchsorted(document, np.arange(document[-1] + 1)) if len(names) else document
+    end = np.append(start[1:], len(names)) if len(names) else document
+    eligible = np.ones(len(names), dtype=bool)
+    if "is_massive" in tokens.columns:
+        eligible = ~tokens["is_massive"].fill_null(False).to_numpy()
+    return _Corpus(
+        rows=tokens["row"].to_numpy(),
+        document_ids=names,
+        positions=tokens["position"].to_numpy(),
+        tokens=tokens["token"].to_list(),
+        eligible=eligible,
+        document=document,
+        document_start=start,
+        document_end=end,
+    )
+
+
+def _align(
+    coefficients: pl.DataFrame, corpus: _Corpus
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token index, feature and value of every eligible coefficient above 0, sorted by feature."""
+    active = coefficients.filter(pl.col("coefficient") > 0).sort("feature_id", "row")
+    rows = active["row"].to_numpy()
+    order = np.argsort(corpus.rows, kind="stable")
+    found = np.searchsorted(corpus.rows[order], rows)
+    inside = found < len(order)
+    known = np.zeros(len(rows), dtype=bool)
+    known[inside] = corpus.rows[order[found[inside]]] == rows[inside]
+    if not known.all():
+        raise ValueError(
+            f"{(~known).sum()} coefficients name token rows that the tokens lack, the first "
+            f"{rows[~known][0]}; expected coefficients and tokens of the same site version"
+        )
+    index = order[found] if len(rows) else found
+    keep = corpus.eligible[index]
+    features = active["feature_id"].to_numpy()
+    values = active["coefficient"].to_numpy().astype(np.float32)
+    return index[keep], features[keep], values[keep]
+
+
+def _choose(
+    where: Int[np.ndarray, " n_active"],
+    values: Float[np.ndarray, " n_active"],
+    corpus: _Corpus,
+    config: EvidenceConfig,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Peak token indices of one feature by kind, strongest first."""
+    strongest_first = np.lexsort((where, -values))
+    documents = corpus.document[where[strongest_first]]
+    _, first = np.unique(documents, return_index=True)
+    peak_entries = strongest_first[np.sort(first)]
+    firing = peak_entries[values[peak_entries] > config.firing_share * values.max()]
+    peaks = where[firing]
+
+    shown, kept = (peaks[0::2], peaks[1::2]) if config.n_held_out else (peaks, peaks[:0])
+    top, rest = shown[: config.n_top], shown[config.n_top :]
+    n_strong = -(-config.n_held_out // 2)
+    strong, kept_rest = kept[:n_strong], kept[n_strong:]
+    held_out = np.concatenate(
+        [strong, _over_quantiles(kept_rest, config.n_held_out - n_strong, rng)]
+    )
+    return {
+        "top": top,
+        "sampled": _over_quantiles(rest, config.n_sampled, rng),
+        "held_out": held_out,
+        "negative": _negatives(peaks, corpus, config.n_negative, rng),
+    }
+
+
+def _over_quantiles(
+    ordered: Int[np.ndarray, " n"], count: int, rng: np.random.Generator
+) -> Int[np.ndarray, " m"]:
+    """One seeded draw from each of `count` equal parts of `ordered`, or all of a short one."""
+    if len(ordered) <= count or count == 0:
+        return ordered[:count]
+    return np.array([rng.choice(part) for part in np.array_split(ordered, count)])
+
+
+def _negatives(
+    firing_peaks: Int[np.ndarray, " n_firing"],
+    corpus: _Corpus,
+    count: int,
+    rng: np.random.Generator,
+) -> Int[np.ndarray, " n_negative"]:
+    """Seeded tokens of documents where the feature does not fire, one a document."""
+    candidates = np.ones(len(corpus.document_start), dtype=bool)
+    candidates[corpus.document[firing_peaks]] = False
+    chosen: list[int] = []
+    for document in rng.permutation(np.flatnonzero(candidates)):
+        if len(chosen) == count:
+            break
+        extent = np.arange(int(corpus.document_start[document]), int(corpus.document_end[document]))
+        extent = extent[corpus.eligible[extent]]
+        if len(extent):
+            chosen.append(int(rng.choice(extent)))
+    return np.array(chosen, dtype=np.int64)
+
+
+def _append(
+    columns: dict[str, list],
+    corpus: _Corpus,
+    dense: Float[np.ndarray, " n_tokens"],
+    feature_id: int,
+    kind: str,
+    rank: int,
+    peak: int,
+    window: int,
+) -> None:
+    document = corpus.document[peak]
+    start = max(int(corpus.document_start[document]), peak - window)
+    end = min(int(corpus.document_end[document]), peak + window + 1)
+    pieces = corpus.tokens[start:end]
+    word, marked = mark_word(pieces, peak - start)
+    row = {
+        "feature_id": feature_id,
+        "kind": kind,
+        "rank_in_kind": rank,
+        "row": int(corpus.rows[peak]),
+        "document_id": corpus.document_ids[peak],
+        "position": int(corpus.positions[peak]),
+        "coefficient": float(dense[peak]),
+        "peak_token": word,
+        "token": corpus.tokens[peak],
+        "text": "".join(pieces),
+        "marked_text": marked,
+        "window_tokens": pieces,
+        "window_coefficients": dense[start:end].tolist(),
+    }
+    for name, value in row.items():
+        columns[name].append(value)

@@ -1,0 +1,63 @@
+"""The lake tables of the evidence stage."""
+
+from __future__ import annotations
+
+from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table
+
+CONTEXTS = Table(
+    name="contexts",
+    stage="evidence",
+    description=(
+        "Token windows per feature: top and sampled ones are shown to the labeller, held_out and "
+        "negative ones score its label. One context a document, so no document is both shown and "
+        "held out. A feature that never fires has no rows"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column(
+            "kind",
+            "VARCHAR",
+            "top (strongest), sampled (over quantiles), held_out (not shown), negative (no firing)",
+        ),
+        Column("rank_in_kind", "INTEGER", "Order within the kind, strongest first", minimum=0),
+        Column("row", "BIGINT", "Peak token: tokens.row of the site", minimum=0),
+        Column("document_id", "VARCHAR", "Document of the window"),
+        Column("position", "INTEGER", "Position of the peak token in its document", "tokens"),
+        Column("coefficient", "FLOAT", "Coefficient at the peak token (0 where none)", minimum=0.0),
+        Column("peak_token", "VARCHAR", "Whole word that the peak token belongs to"),
+        Column("token", "VARCHAR", "The peak token itself, one piece of the tokenizer"),
+        Column("text", "VARCHAR", "The window as text"),
+        Column("marked_text", "VARCHAR", "The window with the peak word between « and »"),
+        Column("window_tokens", "VARCHAR[]", "The window's tokens, in order"),
+        Column(
+            "window_coefficients", "FLOAT[]", "The feature's coefficient at each of window_tokens"
+        ),
+    ),
+    key=("site", "fit", "feature_id", "kind", "rank_in_kind"),
+    partition_by=("site", "fit"),
+)
+
+VOCAB_PROJECTION = Table(
+    name="vocab_projection",
+    stage="evidence",
+    description=(
+        "Vocabulary tokens that a feature's decoder direction favours, for both signs: "
+        "unembed(final_norm(±direction)). Special, unused and partial-character tokens are left out"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("sign", "VARCHAR", "+ or -: the sign given to the decoder direction"),
+        Column("rank_in_sign", "INTEGER", "0 is the token with the largest logit", minimum=0),
+        Column("token_id", "INTEGER", "Token of the subject model's tokenizer", minimum=0),
+        Column("token", "VARCHAR", "The whole decoded token, leading space kept"),
+        Column("logit", "FLOAT", "Its logit under the projection", "logit"),
+    ),
+    key=("site", "fit", "feature_id", "sign", "rank_in_sign"),
+    partition_by=("site", "fit"),
+)
+
+TABLES = (CONTEXTS, VOCAB_PROJECTION)

@@ -1,0 +1,111 @@
+"""Non-negative coefficients of given dictionary rows: the y half of SNMF, exact per feature.
+
+    minimise over Y >= 0   ½‖A - Y Z‖² + λ ΣY
+
+For feature j with the other features fixed, the block is a separable quadratic whose exact
+minimizer is y_j ← max(0, y_j + (A z_j - Y Z z_j - λ) / ‖z_j‖²) (cyclic coordinate descent, as in
+Hsieh and Dhillon 2011 for NMF). Only P = Z Aᵀ and G = Z Zᵀ enter, never A itself. Coefficients are
+kept as Yᵀ `[k, n_tokens]`, contiguous, because the sweep walks over features. The dictionary's own
+update is in coordinate_solver.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assets.factorization.sparse_rows import dictionary_products
+
+# Features updated between two matrix products; the order of updates stays strictly sequential.
+FEATURE_BLOCK = 16
+# Tokens per pass: a block of coefficients then stays in the processor's cache.
+TOKEN_CHUNK_CPU = 8_192
+TOKEN_CHUNK_ACCELERATOR = 1_048_576
+
+
+@dataclass(frozen=True)
+class SolvedCoefficients:
+    """Yᵀ and how the solve ended."""
+
+    coefficients: Float[Tensor, "k n_tokens"]
+    n_sweeps: int
+    is_converged: bool
+    n_unconverged_tokens: int
+
+
+def sweep_coefficients(
+    coefficients: Float[Tensor, "k n_tokens"],
+    products: Float[Tensor, "k n_tokens"],
+    gram: Float[Tensor, "k k"],
+    penalty: float,
+) -> None:
+    """One exact update of every feature's coefficients, in place and in order.
+
+    `products` is Z Aᵀ and `gram` Z Zᵀ. Features are taken in blocks: one product gives the block's
+    gradients, and the changes made inside the block are then added one by one, so the result is
+    that of plain sequential updates. A zero dictionary row gets zero coefficients.
+    """
+    n_features, n_tokens = coefficients.shape
+    step = TOKEN_CHUNK_CPU if coefficients.device.type == "cpu" else TOKEN_CHUNK_ACCELERATOR
+    lengths = gram.diagonal().tolist()
+    for begin in range(0, n_tokens, step):
+        tokens = slice(begin, min(begin + step, n_tokens))
+        chunk = coefficients[:, tokens]
+        for start in range(0, n_features, FEATURE_BLOCK):
+            block = slice(start, min(start + FEATURE_BLOCK, n_features))
+            gradient = torch.addmm(products[block, tokens], gram[block], chunk, alpha=-1)
+            gradient -= penalty
+            for i in range(block.stop - start):
+                j = start + i
+                if lengths[j] == 0:
+                    coefficients[j, tokens] = 0
+                    gradient[i] = 0
+                    continue
+                if i:
+                    gradient[i].addmv_(gradient[:i].t(), gram[j, start:j], alpha=-1)
+                updated = torch.add(chunk[j], gradient[i], alpha=1 / lengths[j]).clamp_(min=0)
+                # The gradient is spent: its row now holds the change of this feature.
+                torch.sub(updated, chunk[j], out=gradient[i])
+                chunk[j] = updated
+
+
+def solve_coefficients(
+    neurons: Float[Tensor, "d n_tokens"],
+    dictionary: Float[Tensor, "k d"],
+    size: int,
+    penalty: float,
+    *,
+    start: Float[Tensor, "k n_tokens"] | None = None,
+    max_sweeps: int = 200,
+    tol: float = 1e-4,
+) -> SolvedCoefficients:
+    """Sweep to convergence, each token by itself.
+
+    `neurons` is Aᵀ, `size` the largest number of non-zeros of a dictionary row, `start` a warm
+    start. A token is done, and left alone, when no coefficient of it moved in a sweep by more than
+    `tol` times its largest coefficient (or largest product, if all are zero); so what a token gets
+    does not depend on the tokens it is solved with. Tokens left after `max_sweeps` are counted.
+    """
+    n_features, n_tokens = dictionary.shape[0], neurons.shape[1]
+    products = dictionary_products(dictionary, neurons, size)
+    gram = dictionary @ dictionary.t()
+    solved = products.new_zeros(n_features, n_tokens) if start is None else start.clone()
+    scale = products.abs().amax(dim=0)
+    active = torch.arange(n_tokens, device=neurons.device)
+    current, n_sweeps = solved, 0
+    while n_sweeps < max_sweeps and len(active):
+        before = current.clone()
+        sweep_coefficients(current, products, gram, penalty)
+        n_sweeps += 1
+        if current is not solved:
+            solved[:, active] = current
+        change = before.sub_(current).abs_().amax(dim=0)
+        largest = current.amax(dim=0)
+        kept = (change > tol * torch.where(largest > 0, largest, scale)).nonzero().flatten()
+        if len(kept) < len(active):
+            active, scale = active[kept], scale[kept]
+            current, products = current[:, kept], products[:, kept]
+    return SolvedCoefficients(solved, n_sweeps, not len(active), len(active))

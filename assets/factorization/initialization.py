@@ -1,0 +1,101 @@
+"""Where a fit starts: random tokens, k-means centroids, or singular vectors.
+
+`initial_dictionary` gives the `coordinate` solver unit rows with at most s non-zeros;
+`initial_coefficients` gives the `multiplicative` solver the positive coefficients that the paper's
+code starts from (uniform random, cluster membership, or the positive part of the singular vectors;
+Ding, Li and Jordan 2010, section 3). Both take their randomness from the generator alone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assets.factorization.sparse_rows import keep_largest, unit_rows
+
+Init = Literal["random", "kmeans", "svd"]
+INITS: tuple[Init, ...] = ("random", "kmeans", "svd")
+
+# Rounds of spherical k-means: a start, not a clustering.
+KMEANS_ROUNDS = 5
+# Multiplicative updates never leave zero, so every initial coefficient is at least this.
+SMALLEST_COEFFICIENT = 1e-6
+
+
+def initial_dictionary(
+    neurons: Float[Tensor, "d n_tokens"],
+    n_features: int,
+    size: int,
+    init: Init,
+    generator: torch.Generator,
+) -> Float[Tensor, "k d"]:
+    """Unit rows with at most `size` non-zeros; `neurons` is Aᵀ."""
+    if init == "kmeans":
+        rows, _ = _spherical_kmeans(neurons, n_features, generator)
+    elif init == "svd":
+        rows = _signed_singular_vectors(neurons, n_features)
+    else:
+        rows = neurons[:, _token_sample(neurons, n_features, generator)].t()
+    return _usable_rows(unit_rows(keep_largest(rows.contiguous(), size)), size, generator)
+
+
+def initial_coefficients(
+    neurons: Float[Tensor, "d n_tokens"],
+    n_features: int,
+    init: Init,
+    generator: torch.Generator,
+) -> Float[Tensor, "k n_tokens"]:
+    """Positive coefficients (Yᵀ); `neurons` is Aᵀ."""
+    if init == "kmeans":
+        _, members = _spherical_kmeans(neurons, n_features, generator)
+        start = torch.nn.functional.one_hot(members, n_features).t().to(neurons.dtype)
+    elif init == "svd":
+        start = _signed_singular_vectors(neurons, n_features) @ neurons
+    else:
+        start = torch.rand(n_features, neurons.shape[1], generator=generator, dtype=neurons.dtype)
+        start = start.to(neurons.device)
+    return start.clamp(min=SMALLEST_COEFFICIENT).contiguous()
+
+
+def _token_sample(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(neurons.shape[1], generator=generator)[:size].to(neurons.device)
+
+
+def _spherical_kmeans(
+    neurons: Tensor, n_clusters: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Sums of each cluster's tokens, and each token's cluster, by cosine."""
+    centres = unit_rows(neurons[:, _token_sample(neurons, n_clusters, generator)].t())
+    members = (centres @ neurons).argmax(dim=0)
+    sums = centres
+    for _ in range(KMEANS_ROUNDS):
+        sums = torch.zeros_like(centres).index_add_(0, members, neurons.t().contiguous())
+        is_empty = torch.bincount(members, minlength=n_clusters) == 0
+        centres = torch.where(is_empty[:, None], centres, unit_rows(sums))
+        members = (centres @ neurons).argmax(dim=0)
+    return torch.where((sums == 0).all(dim=1, keepdim=True), centres, sums), members
+
+
+def _signed_singular_vectors(neurons: Tensor, n_features: int) -> Tensor:
+    """The leading right singular vectors of A, each with both signs, strongest first."""
+    n_vectors = min((n_features + 1) // 2, *neurons.shape)
+    gram = neurons @ neurons.t() if neurons.shape[0] <= neurons.shape[1] else neurons.t() @ neurons
+    vectors = torch.linalg.eigh(gram).eigenvectors.flip(dims=(1,))[:, :n_vectors]
+    if neurons.shape[0] > neurons.shape[1]:
+        vectors = neurons @ vectors
+    rows = unit_rows(vectors.t())
+    signed = torch.stack([rows, -rows], dim=1).flatten(0, 1)[:n_features]
+    missing = n_features - signed.shape[0]
+    return torch.nn.functional.pad(signed, (0, 0, 0, missing))
+
+
+def _usable_rows(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Rows of zeros (all-zero tokens, too few singular vectors) replaced by random directions."""
+    is_zero = (rows == 0).all(dim=1)
+    if is_zero.any():
+        noise = torch.randn(int(is_zero.sum()), rows.shape[1], generator=generator)
+        rows[is_zero] = unit_rows(keep_largest(noise.to(rows), size))
+    return rows

@@ -1,0 +1,85 @@
+"""Activations as a solver wants them: checked, cast, scaled, one contiguous row a neuron.
+
+A is divided by its mean row norm (one scale for the whole matrix), so that a coefficient penalty
+means the same at every layer and model. Everything that can be wrong with an activation matrix is
+found here, before a fit starts.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Activations: TypeAlias = Tensor | np.ndarray
+
+# How many offending rows an error names.
+ROWS_NAMED = 5
+
+
+class FactorizationError(ValueError):
+    """The activations or settings admit no fit; the message says what was found and what to do."""
+
+
+def as_matrix(activations: Activations) -> Float[Tensor, "n_tokens d"]:
+    """A finite float32 tensor (float64 stays float64) on the device of the input.
+
+    Raises FactorizationError unless the input is a two-dimensional, non-empty, real, finite matrix.
+    """
+    if isinstance(activations, Tensor):
+        matrix = activations.detach()
+    else:
+        array = np.asarray(activations)
+        if array.dtype.kind not in "fiub":
+            raise FactorizationError(
+                f"found activations of type {array.dtype}; expected real numbers"
+            )
+        matrix = torch.from_numpy(np.ascontiguousarray(array))
+    if matrix.ndim != 2 or 0 in matrix.shape:
+        raise FactorizationError(
+            f"found activations of shape {list(matrix.shape)}; expected [n_tokens, d] with at "
+            "least one token and one neuron"
+        )
+    if matrix.is_complex():
+        raise FactorizationError(f"found activations of type {matrix.dtype}; expected real numbers")
+    matrix = matrix.to(torch.float64 if matrix.dtype == torch.float64 else torch.float32)
+    is_broken = ~torch.isfinite(matrix).all(dim=1)
+    if is_broken.any():
+        rows = is_broken.nonzero().flatten().tolist()
+        named = ", ".join(map(str, rows[:ROWS_NAMED])) + (", …" if len(rows) > ROWS_NAMED else "")
+        raise FactorizationError(
+            f"NaN or infinity in {len(rows)} of {matrix.shape[0]} activation rows (rows {named}); "
+            "drop these tokens or capture them again in a wider dtype"
+        )
+    return matrix
+
+
+def check_rank(n_components: int, n_tokens: int) -> None:
+    """Raise FactorizationError unless 1 <= rank <= n_tokens."""
+    if n_components < 1:
+        raise FactorizationError(f"rank {n_components} found; expected at least 1")
+    if n_components > n_tokens:
+        raise FactorizationError(
+            f"rank {n_components} exceeds the {n_tokens} tokens of the fit; lower the rank or add "
+            "documents"
+        )
+
+
+def mean_row_norm(matrix: Float[Tensor, "n_tokens d"]) -> float:
+    """Mean L2 norm of the rows, by which a fit divides A. All-zero activations are an error."""
+    scale = float(torch.linalg.vector_norm(matrix, dim=1).mean(dtype=torch.float64))
+    if scale == 0:
+        raise FactorizationError(
+            f"all {matrix.shape[0]} activation rows are zero; there is nothing to factorize: check "
+            "the activation site"
+        )
+    return scale
+
+
+def neuron_rows(matrix: Float[Tensor, "n_tokens d"], scale: float) -> Float[Tensor, "d n_tokens"]:
+    """(A / scale)ᵀ with contiguous rows: the layout the solvers read."""
+    rows = matrix.new_empty(matrix.shape[1], matrix.shape[0])
+    return torch.div(matrix.t(), scale, out=rows)

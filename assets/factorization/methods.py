@@ -1,0 +1,75 @@
+"""The methods by name, and the one way to run any of them.
+
+A new comparator is a function from FitTask to Factors in a file of its own, an entry in METHODS and
+a name in FitConfig.method.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from assets.factorization.config import FitConfig
+from assets.factorization.coordinate_solver import ProgressCallback
+from assets.factorization.diff_means import fit_diff_means
+from assets.factorization.factorization import Factorization, Factors, FitTask, measured
+from assets.factorization.inputs import FactorizationError, as_matrix
+from assets.factorization.null_controls import fit_permuted, fit_random
+from assets.factorization.principal_components import fit_pca
+from assets.factorization.snmf_method import fit_snmf
+
+METHODS: Mapping[str, Callable[[FitTask], Factors]] = {
+    "snmf": fit_snmf,
+    "diff_means": fit_diff_means,
+    "pca": fit_pca,
+    "random": fit_random,
+    "permuted": fit_permuted,
+}
+
+
+def factorize(
+    activations: Float[Tensor, "n_tokens d"],
+    fit: FitConfig,
+    *,
+    concepts: Sequence[str | None] | None = None,
+    is_massive: Bool[Tensor, " n_tokens"] | None = None,
+    seed: int | None = None,
+    on_iteration: ProgressCallback | None = None,
+) -> Factorization:
+    """Factorize activations by the fit's method.
+
+    `concepts` gives each token's concept (None: no concept); `is_massive` marks tokens to leave out
+    of the fit, which get coefficients all the same; `seed` stands in for the fit's own. Raises
+    FactorizationError where the input admits no fit (see inputs.py and the method).
+    """
+    matrix = as_matrix(activations)
+    n_tokens = matrix.shape[0]
+    if is_massive is None:
+        is_fit = torch.ones(n_tokens, dtype=torch.bool, device=matrix.device)
+    elif is_massive.shape != (n_tokens,):
+        raise FactorizationError(
+            f"is_massive has shape {list(is_massive.shape)}; expected one flag for each of the "
+            f"{n_tokens} tokens"
+        )
+    else:
+        is_fit = ~is_massive.to(device=matrix.device, dtype=torch.bool)
+    if not is_fit.any():
+        raise FactorizationError(
+            f"all {n_tokens} tokens are flagged massive; none is left to fit: raise the threshold "
+            "that flags them"
+        )
+    task = FitTask(
+        activations=matrix,
+        is_fit=is_fit,
+        fit=fit,
+        seed=fit.seed if seed is None else seed,
+        concepts=concepts,
+        on_iteration=on_iteration,
+    )
+    begin = time.perf_counter()
+    factors = METHODS[fit.method](task)
+    return measured(task, factors, time.perf_counter() - begin)

@@ -1,0 +1,82 @@
+"""Null controls: dictionaries that know nothing of the concepts, in the same coefficient solve.
+
+- `random`: random unit directions with the sparsity of an SNMF feature;
+- `permuted`: an SNMF dictionary, each feature's weights moved to random neurons, independently. It
+  keeps every feature's weights and breaks which neurons work together.
+
+What they score is what chance gives; every later stage runs them down the same path as SNMF.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from assets.factorization.coefficient_solver import solve_coefficients
+from assets.factorization.factorization import Factors, FitTask
+from assets.factorization.inputs import check_rank, mean_row_norm, neuron_rows
+from assets.factorization.snmf_method import estimator_of
+from assets.factorization.sparse_rows import support_size, unit_rows
+
+# Keeps the shuffling apart from the SNMF fit that has the same seed.
+PERMUTATION_SEED_OFFSET = 1_000_003
+
+
+def random_dictionary(
+    n_features: int, width: int, size: int, generator: torch.Generator
+) -> Float[Tensor, "k d"]:
+    """Unit rows with `size` Gaussian weights on neurons drawn without replacement."""
+    neurons = torch.rand(n_features, width, generator=generator).argsort(dim=1)[:, :size]
+    weights = torch.randn(n_features, size, generator=generator)
+    return unit_rows(torch.zeros(n_features, width).scatter_(1, neurons, weights))
+
+
+def permuted_rows(
+    dictionary: Float[Tensor, "k d"], generator: torch.Generator
+) -> Float[Tensor, "k d"]:
+    """Each row with its entries in a random order of its own."""
+    order = torch.rand(dictionary.shape, generator=generator).argsort(dim=1)
+    return dictionary.gather(1, order.to(dictionary.device))
+
+
+def fit_random(task: FitTask) -> Factors:
+    """Random sparse directions; coefficients by the solve of SemiNMF.transform."""
+    check_rank(task.rank, int(task.is_fit.sum()))
+    generator = torch.Generator().manual_seed(task.seed)
+    width = task.activations.shape[1]
+    size = support_size(task.fit.keep_fraction, width)
+    dictionary = random_dictionary(task.rank, width, size, generator).to(task.activations)
+    return _factors_for(task, dictionary, task.fit.coefficient_penalty)
+
+
+def fit_permuted(task: FitTask) -> Factors:
+    """The SNMF dictionary of the same settings and seed, its rows permuted."""
+    model = estimator_of(task)
+    model.fit(task.activations[task.is_fit], on_iteration=task.on_iteration)
+    generator = torch.Generator().manual_seed(task.seed + PERMUTATION_SEED_OFFSET)
+    dictionary = permuted_rows(torch.as_tensor(model.components_), generator)
+    return _factors_for(task, dictionary, model.effective_penalty)
+
+
+def _factors_for(task: FitTask, dictionary: Tensor, penalty: float) -> Factors:
+    scale = mean_row_norm(task.activations[task.is_fit])
+    neurons = neuron_rows(task.activations, scale)
+    size = support_size(task.fit.keep_fraction, dictionary.shape[1])
+    solved = solve_coefficients(neurons, dictionary, size, penalty)
+    if solved.is_converged:
+        reason = "coefficients solved to convergence for a fixed dictionary"
+    else:
+        reason = (
+            f"{solved.n_unconverged_tokens} tokens still moving after {solved.n_sweeps} sweeps of "
+            "the coefficient solve"
+        )
+    return Factors(
+        dictionary=dictionary,
+        coefficients=(solved.coefficients.t() * scale).contiguous(),
+        n_iter=solved.n_sweeps,
+        is_converged=solved.is_converged,
+        stop_reason=reason,
+        objective_trace=[],
+        feature_names=[None] * dictionary.shape[0],
+    )

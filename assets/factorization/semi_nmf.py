@@ -1,0 +1,223 @@
+"""The SNMF estimator: scikit-learn's interface over the solvers, for notebooks and for the stage.
+
+The mathematics is in coordinate_solver.py (default), multiplicative_solver.py (the paper's) and
+coefficient_solver.py; this file checks input, chooses the solver and restores units.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from assets.factorization.coefficient_solver import SolvedCoefficients, solve_coefficients
+from assets.factorization.coordinate_solver import ProgressCallback, SolverResult, fit_coordinate
+from assets.factorization.initialization import (
+    INITS,
+    Init,
+    initial_coefficients,
+    initial_dictionary,
+)
+from assets.factorization.inputs import (
+    Activations,
+    FactorizationError,
+    as_matrix,
+    check_rank,
+    mean_row_norm,
+    neuron_rows,
+)
+from assets.factorization.metrics import explained_variance
+from assets.factorization.multiplicative_solver import fit_multiplicative
+from assets.factorization.sparse_rows import support_size
+
+Solver = Literal["coordinate", "multiplicative"]
+SOLVERS: tuple[Solver, ...] = ("coordinate", "multiplicative")
+
+
+class SemiNMF(TransformerMixin, BaseEstimator):
+    """Semi-non-negative matrix factorization with sparse features: A ≈ Y Z.
+
+    With c the mean row norm of A, and s = ceil(keep_fraction * d),
+
+        minimise over Y, Z   ½‖A / c - Y Z‖² + λ ΣY
+        subject to           Y >= 0, each row of Z of unit L2 norm with at most s non-zeros.
+
+    The coefficients given back are c Y, so that A ≈ coefficients @ components_ in the units of A.
+
+    Parameters
+    ----------
+    n_components : rank k, at most the number of tokens.
+    keep_fraction : share of neurons a feature may use.
+    solver : "coordinate" (exact block-coordinate minimization) or "multiplicative" (the paper's
+        updates, which know no penalty: coefficient_penalty is not used).
+    coefficient_penalty : λ; 0.03 keeps about a fifth of the coefficients above zero on MLP sites.
+    max_iter : most iterations. The paper's demo runs the multiplicative solver for 2,000.
+    tol : stop when an iteration lowers the objective by less than this share of it (coordinate), or
+        when 100 iterations in a row do not (multiplicative).
+    init : "kmeans", "random" or "svd"; see initialization.py.
+    random_state : seed of the initialization, the only randomness.
+
+    Attributes
+    ----------
+    components_ : [k, d], as the input's kind; unit rows (a row of a feature that the multiplicative
+        solver emptied is zero).
+    objective_trace_ : list of the objective (in the scaled problem) after each iteration.
+    explained_variance_, explained_variance_centered_ : of the tokens of the fit; the centred one is
+        None when all rows are equal.
+    n_iter_, is_converged_, stop_reason_ : how the fit ended.
+    scale_ : c.
+    n_dead_ : features whose coefficients are zero on every token.
+    n_features_in_ : d.
+
+    float16, bfloat16 and integer input is computed in float32, float64 in float64, on the device of
+    the input. Source: Shafran, Geiger and Geva (2025); DESIGN.md section 5.
+    """
+
+    components_: Activations
+    objective_trace_: list[float]
+    explained_variance_: float | None
+    explained_variance_centered_: float | None
+    n_iter_: int
+    is_converged_: bool
+    stop_reason_: str
+    scale_: float
+    n_dead_: int
+    n_features_in_: int
+
+    def __init__(
+        self,
+        n_components: int = 100,
+        *,
+        keep_fraction: float = 0.01,
+        solver: Solver = "coordinate",
+        coefficient_penalty: float = 0.03,
+        max_iter: int = 200,
+        tol: float = 1e-4,
+        init: Init = "kmeans",
+        random_state: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.keep_fraction = keep_fraction
+        self.solver: Solver = solver
+        self.coefficient_penalty = coefficient_penalty
+        self.max_iter = max_iter
+        self.tol = tol
+        self.init: Init = init
+        self.random_state = random_state
+
+    def fit(
+        self, X: Activations, y: object = None, *, on_iteration: ProgressCallback | None = None
+    ) -> SemiNMF:
+        """Fit the factors to activations [n_tokens, d]; returns the estimator.
+
+        `on_iteration(iteration, objective)` is called after each iteration. Raises
+        FactorizationError (a ValueError) for NaN or infinite rows (naming them), all-zero
+        activations, and a rank above the number of tokens.
+        """
+        self.fit_transform(X, y, on_iteration=on_iteration)
+        return self
+
+    def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, X: Activations, y: object = None, *, on_iteration: ProgressCallback | None = None
+    ) -> Activations:
+        """Fit, and return the coefficients [n_tokens, k] of the same activations."""
+        self._check_settings()
+        matrix = as_matrix(X)
+        check_rank(self.n_components, matrix.shape[0])
+        self.scale_ = mean_row_norm(matrix)
+        self.n_features_in_ = matrix.shape[1]
+        result = self._solve(neuron_rows(matrix, self.scale_), on_iteration)
+        coefficients = result.coefficients.t() * self.scale_
+        explained = explained_variance(matrix, coefficients, result.dictionary)
+        self.components_ = _like(X, result.dictionary)
+        self.objective_trace_ = result.objective_trace
+        self.n_iter_ = len(result.objective_trace)
+        self.is_converged_ = result.is_converged
+        self.stop_reason_ = result.stop_reason
+        self.n_dead_ = int((~(result.coefficients > 0).any(dim=1)).sum())
+        self.explained_variance_ = explained.uncentred
+        self.explained_variance_centered_ = explained.centred
+        return _like(X, coefficients)
+
+    def transform(self, X: Activations) -> Activations:
+        """Non-negative coefficients [n_tokens, k] of activations under the fitted dictionary.
+
+        Solved to convergence for each token by itself, with the penalty of the fit (0 for the
+        multiplicative solver); all-zero rows get zeros.
+        """
+        check_is_fitted(self, "components_")
+        matrix = as_matrix(X)
+        if matrix.shape[1] != self.n_features_in_:
+            raise FactorizationError(
+                f"found activations of width {matrix.shape[1]}; the dictionary was fitted on width "
+                f"{self.n_features_in_}"
+            )
+        solved = self.solve(matrix)
+        return _like(X, solved.coefficients.t() * self.scale_)
+
+    def solve(self, matrix: Tensor) -> SolvedCoefficients:
+        """`transform` with its convergence record; coefficients are in scaled units, transposed."""
+        dictionary = torch.as_tensor(self.components_).to(matrix)
+        size = support_size(self.keep_fraction, self.n_features_in_)
+        return solve_coefficients(
+            neuron_rows(matrix, self.scale_), dictionary, size, self.effective_penalty
+        )
+
+    @property
+    def effective_penalty(self) -> float:
+        """λ as the solver uses it: the multiplicative one knows none."""
+        return self.coefficient_penalty if self.solver == "coordinate" else 0.0
+
+    def _solve(self, neurons: Tensor, on_iteration: ProgressCallback | None) -> SolverResult:
+        generator = torch.Generator().manual_seed(self.random_state)
+        size = support_size(self.keep_fraction, neurons.shape[0])
+        if self.solver == "multiplicative":
+            start = initial_coefficients(neurons, self.n_components, self.init, generator)
+            return fit_multiplicative(
+                neurons,
+                start,
+                size,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                on_iteration=on_iteration,
+            )
+        start = initial_dictionary(neurons, self.n_components, size, self.init, generator)
+        return fit_coordinate(
+            neurons,
+            start,
+            size,
+            self.coefficient_penalty,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            on_iteration=on_iteration,
+        )
+
+    def _check_settings(self) -> None:
+        for name, value, allowed in (
+            ("solver", self.solver, SOLVERS),
+            ("init", self.init, INITS),
+        ):
+            if value not in allowed:
+                raise FactorizationError(
+                    f"{name} {value!r} found; expected one of {', '.join(allowed)}"
+                )
+        if not 0 < self.keep_fraction <= 1:
+            raise FactorizationError(
+                f"keep_fraction {self.keep_fraction} found; expected above 0 and at most 1"
+            )
+        if self.coefficient_penalty < 0:
+            raise FactorizationError(
+                f"coefficient_penalty {self.coefficient_penalty} found; expected 0 or more"
+            )
+        if self.max_iter < 1:
+            raise FactorizationError(f"max_iter {self.max_iter} found; expected at least 1")
+
+
+def _like(given: Activations, values: Tensor) -> Activations:
+    """`values` as a contiguous tensor or array, as the input was."""
+    values = values.contiguous()
+    return values if isinstance(given, Tensor) else np.asarray(values.cpu())

@@ -1,0 +1,147 @@
+"""Tables of the factorization stage: one row a fit, one a dictionary entry, one a coefficient."""
+
+from __future__ import annotations
+
+from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
+
+FACTORIZATIONS = Table(
+    name="factorizations",
+    stage="factorization",
+    description="One row a fit at a site: settings, how the fit ended, how well it explains.",
+    columns=(
+        SITE,
+        FIT,
+        Column("method", "VARCHAR", "snmf, diff_means, pca, random or permuted"),
+        Column("rank", "INTEGER", "Rank asked for; NULL for diff_means", nullable=True, minimum=1),
+        Column("solver", "VARCHAR", "SNMF solver; NULL where no SNMF fit runs", nullable=True),
+        Column(
+            "keep_fraction",
+            "DOUBLE",
+            "Share of neurons a feature may use; NULL for dense methods",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "coefficient_penalty",
+            "DOUBLE",
+            "L1 penalty in effect, for activations divided by their mean row norm; NULL for "
+            "methods without one",
+            nullable=True,
+            minimum=0,
+        ),
+        Column("init", "VARCHAR", "Where the fit starts; NULL where none runs", nullable=True),
+        Column("seed", "BIGINT", "Seed of all randomness of the fit", minimum=0),
+        Column("n_tokens", "BIGINT", "Tokens that have coefficients", minimum=0),
+        Column("n_tokens_fit", "BIGINT", "Tokens the dictionary was fitted on", minimum=0),
+        Column(
+            "n_massive_excluded",
+            "BIGINT",
+            "Tokens of massive activation left out of the fit",
+            minimum=0,
+        ),
+        Column("width", "INTEGER", "Neurons of the site", minimum=1),
+        Column("n_features", "INTEGER", "Features of the dictionary", nullable=True, minimum=1),
+        Column(
+            "explained_variance",
+            "DOUBLE",
+            "1 - |A - YZ|² / |A|² over the tokens of the fit; below 0 for a method that does not "
+            "reconstruct",
+            nullable=True,
+            maximum=1,
+        ),
+        Column(
+            "explained_variance_centered",
+            "DOUBLE",
+            "1 - |A - YZ|² / |A - mean|² over the tokens of the fit",
+            nullable=True,
+            maximum=1,
+        ),
+        Column(
+            "explained_variance_all_tokens",
+            "DOUBLE",
+            "explained_variance over all tokens, the massive ones with them",
+            nullable=True,
+            maximum=1,
+        ),
+        Column(
+            "l0",
+            "DOUBLE",
+            "Mean number of coefficients above zero per token of the fit",
+            unit="features",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "n_dead_features",
+            "INTEGER",
+            "Features without a coefficient above zero on any token of the fit",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "n_iter",
+            "INTEGER",
+            "Iterations of the fit, or sweeps of the coefficient solve; 0 for closed forms",
+            nullable=True,
+            minimum=0,
+        ),
+        Column("is_converged", "BOOLEAN", "Whether the fit converged", nullable=True),
+        Column("stop_reason", "VARCHAR", "Why the fit ended, in words", nullable=True),
+        Column(
+            "objective_trace",
+            "DOUBLE[]",
+            "Objective after each iteration, for activations divided by their mean row norm; NULL "
+            "where nothing is iterated",
+            nullable=True,
+        ),
+        Column(
+            "offset_vector",
+            "FLOAT[]",
+            "Mean activation added to YZ; NULL for methods without an offset (all but pca)",
+            nullable=True,
+        ),
+        Column(
+            "feature_names",
+            "VARCHAR[]",
+            "Concept of each feature, in feature_id order; NULL for methods without concepts",
+            nullable=True,
+        ),
+        Column("seconds", "DOUBLE", "Wall time of the fit", unit="s", nullable=True, minimum=0),
+        *status_columns("ok or failed"),
+    ),
+    key=("site", "fit"),
+    partition_by=("site", "fit"),
+)
+
+DICTIONARY = Table(
+    name="dictionary",
+    stage="factorization",
+    description="The dictionary Z, one row a non-zero weight of a feature on a neuron.",
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("neuron", "INTEGER", "Neuron of the site", minimum=0),
+        Column("weight", "FLOAT", "Weight; a feature's weights have unit L2 norm"),
+    ),
+    key=("site", "fit", "feature_id", "neuron"),
+    partition_by=("site", "fit"),
+)
+
+COEFFICIENTS = Table(
+    name="coefficients",
+    stage="factorization",
+    description="The coefficients Y, one row a token and feature with a coefficient above zero.",
+    columns=(
+        SITE,
+        FIT,
+        Column("row", "BIGINT", "Token: row of the site's activations", minimum=0),
+        FEATURE_ID,
+        Column("coefficient", "FLOAT", "Coefficient, in the units of the activations", minimum=0),
+    ),
+    key=("site", "fit", "row", "feature_id"),
+    partition_by=("site", "fit"),
+)
+
+TABLES = (FACTORIZATIONS, DICTIONARY, COEFFICIENTS)

@@ -1,0 +1,39 @@
+"""Which features use the same neurons: shared neurons, Jaccard index and cosine of each pair."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from scipy.sparse import csr_matrix, triu
+from torch import Tensor
+
+from assets.hierarchy.tables import NEURON_OVERLAP
+
+
+def neuron_overlap_frame(dictionary: Float[Tensor, "k d"]) -> pl.DataFrame:
+    """Rows of `neuron_overlap`: every pair of features with a neuron in common, smaller id first.
+
+    Rows of zeros share nothing. Works on the non-zeros only.
+    """
+    rows = csr_matrix(dictionary.detach().double().cpu().numpy())
+    support = rows.copy()
+    support.data = np.ones_like(support.data)
+    shared = triu(support @ support.T, k=1).tocoo()
+    features, others = shared.row, shared.col
+    n_shared = shared.data
+    sizes = np.asarray(support.sum(axis=1)).ravel()
+    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).ravel())
+    # Pairs whose products cancel are shared all the same, so the cosines are looked up by pair.
+    products = np.asarray((rows @ rows.T).tocsr()[features, others]).ravel()
+    frame = pl.DataFrame(
+        {
+            "feature_id": features,
+            "other_feature_id": others,
+            "n_shared": n_shared,
+            "jaccard": n_shared / (sizes[features] + sizes[others] - n_shared),
+            "cosine": products / (norms[features] * norms[others]),
+        }
+    )
+    schema = NEURON_OVERLAP.empty().drop(NEURON_OVERLAP.partition_by).schema
+    return frame.cast(dict(schema)).sort("feature_id", "other_feature_id")

@@ -1,0 +1,94 @@
+"""The labels part of a study, and the LLM that labels and judges in every stage."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+EMBEDDED = "embedded"
+EMBEDDED_RECORDED_NAME = "embedded:smollm2-135m-instruct"
+
+LlmLabelKind = Literal["input", "output"]
+
+
+class LlmConfig(BaseModel):
+    """The chat model of a study. Key and address come from the environment, never from a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(
+        EMBEDDED,
+        min_length=1,
+        description="embedded: SmolLM2-135M-Instruct in this process, no key, no network; else the "
+        "name of a model at OPENAI_BASE_URL, with the key in OPENAI_API_KEY",
+    )
+    concurrency: int = Field(4, ge=1, le=256, description="Calls under way at the same time")
+    timeout_seconds: float = Field(120.0, gt=0.0, description="Longest wait for one answer")
+    max_retries: int = Field(
+        4,
+        ge=0,
+        le=20,
+        description="Further attempts after 429, 5xx, a timeout or a lost connection",
+    )
+    usd_per_million_prompt_tokens: float | None = Field(
+        None, ge=0.0, description="Price of what is sent; null where unknown (0 when embedded)"
+    )
+    usd_per_million_completion_tokens: float | None = Field(
+        None, ge=0.0, description="Price of what is written; null where unknown (0 when embedded)"
+    )
+    embedded_context: int = Field(
+        1024, ge=256, le=8192, description="Tokens of prompt and answer per call when embedded"
+    )
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.model == EMBEDDED
+
+    @property
+    def recorded_name(self) -> str:
+        """The model's name in the lake and in request hashes."""
+        return EMBEDDED_RECORDED_NAME if self.is_embedded else self.model
+
+
+class LabelsConfig(BaseModel):
+    """How many features are labelled, from what, and how their labels are scored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_features: int | None = Field(
+        None,
+        ge=0,
+        description="Features labelled by the LLM per fit, strongest first; null for all",
+    )
+    max_features_controls: int | None = Field(
+        None, ge=0, description="The same for the null controls (random, permuted)"
+    )
+    kinds: tuple[LlmLabelKind, ...] = Field(
+        ("input", "output"),
+        description="Labels asked of the LLM: input (from contexts), output (from the vocabulary "
+        "projection); token_summary needs no LLM and is always there",
+    )
+    score_kinds: tuple[LlmLabelKind, ...] = Field(
+        ("input",), description="Kinds of label that are scored on held-out contexts"
+    )
+    n_contexts_shown: int = Field(
+        8, ge=1, le=100, description="Contexts shown per feature, top and sampled ones in turn"
+    )
+    n_vocab_shown: int = Field(
+        10, ge=1, le=100, description="Vocabulary tokens shown per feature and sign"
+    )
+    n_held_out: int = Field(
+        4, ge=1, le=100, description="Held-out contexts and negatives (each) a label is scored on"
+    )
+    max_context_words: int = Field(
+        24, ge=3, le=400, description="Words of a context that are shown, around its peak"
+    )
+    seed: int = Field(0, ge=0, description="Seed sent with every request")
+
+    @field_validator("kinds", "score_kinds")
+    @classmethod
+    def _without_repeats(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(values)) != len(values):
+            raise ValueError(f"a value stands twice in {values}; name each once")
+        return values

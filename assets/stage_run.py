@@ -1,0 +1,137 @@
+"""What every asset does around its science: know its partition, write its tables, report.
+
+A stage's definitions.py declares its assets with `table_specs`, opens a `StageRun`, calls pure
+functions, and hands the frames to `StageRun.write`, which commits them in one snapshot and yields
+one materialization a table (row counts, snapshot, plots, cost) with its checks.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import BaseModel
+
+from assets.fingerprints import code_version, fingerprint
+from assets.shared.schema import Table
+from assets.table_checks import check_specs, check_table
+from resources.lake import Commit, Lake, LakeResource
+from resources.study import FitSpec, SiteSpec, StudiesResource, Study
+
+SNAPSHOT_METADATA = "lake_snapshot"
+
+
+def table_specs(
+    tables: Sequence[Table], deps: Sequence[dg.AssetDep | str] = ()
+) -> list[dg.AssetSpec]:
+    """One asset a table, with its description, column schema, group and code version."""
+    return [
+        dg.AssetSpec(
+            key=table.name,
+            deps=list(deps),
+            group_name=table.stage,
+            description=table.description,
+            code_version=code_version(table.stage),
+            kinds={"duckdb", "parquet"},
+            metadata={
+                "dagster/column_schema": dg.TableSchema(
+                    columns=[
+                        dg.TableColumn(
+                            column.name,
+                            column.sql_type,
+                            description=column.description
+                            + (f" [{column.unit}]" if column.unit else ""),
+                            constraints=dg.TableColumnConstraints(
+                                nullable=column.nullable, unique=table.key == (column.name,)
+                            ),
+                        )
+                        for column in table.columns
+                    ]
+                ),
+                "dagster/relation_identifier": f"lake.{table.name}",
+            },
+        )
+        for table in tables
+    ]
+
+
+def specs_of_checks(tables: Sequence[Table]) -> list[dg.AssetCheckSpec]:
+    return [spec for table in tables for spec in check_specs(table)]
+
+
+class StageRun:
+    """One materialization of a stage's tables for one partition."""
+
+    def __init__(
+        self, context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
+    ) -> None:
+        self.context = context
+        self.lake: Lake = lake.open()
+        self.log: logging.Logger = context.log
+        self._studies = studies
+        self._started = time.monotonic()
+
+    def study(self) -> Study:
+        return self._studies.study(self.context.partition_key)
+
+    def site(self) -> SiteSpec:
+        return self._studies.site(self.context.partition_key)
+
+    def fit(self) -> FitSpec:
+        keys = self.context.partition_key
+        assert isinstance(keys, dg.MultiPartitionKey)
+        return self._studies.fit(
+            keys.keys_by_dimension["site"], keys.keys_by_dimension["fit"]
+        )
+
+    def write(
+        self,
+        frames: Mapping[Table, pl.DataFrame],
+        partition: Mapping[str, str],
+        *,
+        configs: Sequence[BaseModel | str | None],
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+        side_frames: Mapping[Table, pl.DataFrame] | None = None,
+    ) -> Iterator[dg.MaterializeResult]:
+        """Commit `frames` (and `side_frames`, which are no assets) and report each table.
+
+        `configs` are the parts of the study that these tables depend on (they make the
+        fingerprint); `metadata` maps a table's name to what its materialization shows.
+        """
+        tables = list(frames)
+        made_with = fingerprint(tables[0].stage, *configs)
+        snapshot = self.lake.replace(
+            {**frames, **(side_frames or {})},
+            partition,
+            Commit(
+                asset=", ".join(table.name for table in tables),
+                partition=" | ".join(partition[name] for name in tables[0].partition_by),
+                run_id=self.context.run_id,
+                fingerprint=made_with,
+            ),
+        )
+        seconds = time.monotonic() - self._started
+        for table, frame in frames.items():
+            self.log.info("%s: %d rows in snapshot %d", table.name, len(frame), snapshot)
+            yield dg.MaterializeResult(
+                asset_key=table.name,
+                metadata={
+                    "dagster/row_count": len(frame),
+                    "dagster/partition_row_count": len(frame),
+                    SNAPSHOT_METADATA: snapshot,
+                    "fingerprint": made_with,
+                    "seconds": round(seconds, 3),
+                    **_status_counts(frame),
+                    **((metadata or {}).get(table.name, {})),
+                },
+                check_results=list(check_table(self.lake, table, partition, len(frame))),
+            )
+
+
+def _status_counts(frame: pl.DataFrame) -> dict[str, int]:
+    if "status" not in frame.columns:
+        return {}
+    counts = frame["status"].value_counts()
+    return {f"n_{status}": count for status, count in sorted(counts.iter_rows())}

@@ -1,0 +1,150 @@
+"""The lake tables of the steering stage."""
+
+from __future__ import annotations
+
+from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
+
+_SIGN = Column("sign", "VARCHAR", "+ or -: sign of the direction; 0 for unsteered base texts")
+_TARGET = Column(
+    "target_kl_nats",
+    "DOUBLE",
+    "KL(base‖steered) at the last prompt token asked for; 0 for base texts",
+    "nats",
+    minimum=0.0,
+)
+_TEXT_INDEX = Column("text_index", "INTEGER", "Which of the texts", minimum=0)
+_TEXT_KEY = ("site", "fit", "feature_id", "sign", "target_kl_nats", "text_index")
+
+CALIBRATIONS = Table(
+    name="calibrations",
+    stage="steering",
+    description=(
+        "Strength at which adding sign·strength·(unit feature direction) at the site, at all "
+        "positions, moves the next-token distribution by the target KL, averaged over the study's "
+        "neutral prompts"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("sign", "VARCHAR", "+ or -: sign of the direction, each calibrated by itself"),
+        _TARGET,
+        Column(
+            "strength",
+            "DOUBLE",
+            "Multiple of the unit direction; NULL where the target was not reached",
+            "activation",
+            nullable=True,
+            minimum=0.0,
+        ),
+        Column(
+            "achieved_kl_nats",
+            "DOUBLE",
+            "KL at the strength, or the closest one found where the target was not reached",
+            "nats",
+            nullable=True,
+        ),
+        Column(
+            "n_evaluations",
+            "INTEGER",
+            "Strengths tried for this feature and sign, shared by its targets",
+            minimum=0,
+        ),
+        Column("is_converged", "BOOLEAN", "The achieved KL is within the tolerance of the target"),
+        Column(
+            "token_logprob_gain",
+            "DOUBLE",
+            "Mean log-probability that steering adds to the feature's own tokens, at the last "
+            "prompt token (a judge-free output score); NULL where not computed",
+            "nats",
+            nullable=True,
+        ),
+        *status_columns("ok, not_reached, failed"),
+    ),
+    key=("site", "fit", "feature_id", "sign", "target_kl_nats"),
+    partition_by=("site", "fit"),
+)
+
+STEERED_TEXTS = Table(
+    name="steered_texts",
+    stage="steering",
+    description="Texts sampled while a feature is added at its calibrated strength, and base texts",
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        _SIGN,
+        _TARGET,
+        _TEXT_INDEX,
+        Column(
+            "strength",
+            "DOUBLE",
+            "Multiple of the unit direction; 0 for base texts; NULL where not calibrated",
+            "activation",
+            nullable=True,
+            minimum=0.0,
+        ),
+        Column("prompt", "VARCHAR", "Neutral prompt that the text continues"),
+        Column("text", "VARCHAR", "The continuation, without the prompt", nullable=True),
+        Column("seed", "BIGINT", "Seed of this text's own generator", minimum=0),
+        *status_columns("ok, not_attempted, failed"),
+    ),
+    key=_TEXT_KEY,
+    partition_by=("site", "fit"),
+)
+
+STEERING_SCORES = Table(
+    name="steering_scores",
+    stage="steering",
+    description=(
+        "A judge's ratings of the steered texts: does the text show the feature's label, and is it "
+        "fluent; score is their harmonic mean, 0 where either is 0, NULL where a call failed"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        _SIGN,
+        _TARGET,
+        _TEXT_INDEX,
+        Column("label", "VARCHAR", "The concept that the judge was asked about", nullable=True),
+        Column("label_kind", "VARCHAR", "Which of the feature's labels that is", nullable=True),
+        Column(
+            "concept_rating",
+            "DOUBLE",
+            "The text shows the label: 0 no, 2 clearly",
+            "0..2",
+            nullable=True,
+            minimum=0.0,
+            maximum=2.0,
+        ),
+        Column(
+            "fluency_rating",
+            "DOUBLE",
+            "The text is fluent: 0 no, 2 fully",
+            "0..2",
+            nullable=True,
+            minimum=0.0,
+            maximum=2.0,
+        ),
+        Column(
+            "score",
+            "DOUBLE",
+            "Harmonic mean of both ratings",
+            "0..2",
+            nullable=True,
+            minimum=0.0,
+            maximum=2.0,
+        ),
+        Column("concept_reply", "VARCHAR", "The judge's raw reply on the concept", nullable=True),
+        Column("fluency_reply", "VARCHAR", "The judge's raw reply on fluency", nullable=True),
+        Column("concept_request_hash", "VARCHAR", "llm_calls.request_hash", nullable=True),
+        Column("fluency_request_hash", "VARCHAR", "llm_calls.request_hash", nullable=True),
+        Column("judge", "VARCHAR", "graded (expected rating) or json (written rating)"),
+        *status_columns("ok, not_attempted, failed"),
+    ),
+    key=_TEXT_KEY,
+    partition_by=("site", "fit"),
+)
+
+TABLES = (CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES)

@@ -1,0 +1,62 @@
+"""Asset checks across tables; what one table's declaration implies is in assets/table_checks.py."""
+
+import dagster as dg
+
+from resources.lake import LakeResource
+
+
+@dg.asset_check(
+    asset="features",
+    name="one_row_a_feature",
+    description="Every feature of every fit in the lake has its one row in the catalogue.",
+)
+def one_row_a_feature(lake: LakeResource) -> dg.AssetCheckResult:
+    missing = lake.open().query(
+        """
+        SELECT d.site, d.fit, count(*) AS n_missing
+        FROM (SELECT DISTINCT site, fit, feature_id FROM dictionary) d
+        ANTI JOIN features f USING (site, fit, feature_id)
+        GROUP BY ALL ORDER BY ALL
+        """
+    )
+    return dg.AssetCheckResult(
+        passed=missing.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "n_missing": int(missing["n_missing"].sum()),
+            "partitions": [f"{row['site']} | {row['fit']}" for row in missing.to_dicts()],
+        },
+    )
+
+
+@dg.asset_check(
+    asset="coefficients",
+    name="coefficients_not_negative",
+    description="No coefficient below zero stands in the lake.",
+)
+def coefficients_not_negative(lake: LakeResource) -> dg.AssetCheckResult:
+    (n_negative,) = (
+        lake.open().query("SELECT count(*) FROM coefficients WHERE NOT coefficient >= 0").row(0)
+    )
+    return dg.AssetCheckResult(passed=n_negative == 0, metadata={"n_negative": n_negative})
+
+
+@dg.asset_check(
+    asset="labels",
+    name="every_feature_has_a_label_row",
+    description="Each feature of each fit has a row for its label: a label, or why there is none.",
+)
+def every_feature_has_a_label_row(lake: LakeResource) -> dg.AssetCheckResult:
+    (n_missing,) = (
+        lake.open()
+        .query(
+            "SELECT count(*) FROM (SELECT DISTINCT site, fit, feature_id FROM dictionary) d "
+            "ANTI JOIN labels l USING (site, fit, feature_id) "
+            "WHERE (site, fit) IN (SELECT DISTINCT (site, fit) FROM labels)"
+        )
+        .row(0)
+    )
+    return dg.AssetCheckResult(passed=n_missing == 0, metadata={"n_missing": n_missing})
+
+
+catalogue_checks = [one_row_a_feature, coefficients_not_negative, every_feature_has_a_label_row]

@@ -1,0 +1,88 @@
+"""The code location: assets, jobs, schedules, sensor and resources put together.
+
+`build_definitions(overrides)` makes the definitions with other resources or folders (tests do);
+the module-level `defs` is what `workspace.yaml` loads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.activations.definitions import activation_assets
+from assets.catalogue.definitions import catalogue_assets
+from assets.corpus.definitions import corpus_assets
+from assets.detection.definitions import detection_assets
+from assets.evidence.definitions import evidence_assets
+from assets.factorization.definitions import factorization_assets
+from assets.hierarchy.definitions import hierarchy_assets
+from assets.labels.definitions import labels_assets
+from assets.steering.definitions import steering_assets
+from orchestration.checks import catalogue_checks
+from orchestration.console import console_logger
+from orchestration.jobs import STAGE_JOBS, build_main_job
+from orchestration.partition_sync import study_files
+from orchestration.schedules import nightly_schedules
+from resources.chat_resource import ChatResource
+from resources.lake import LakeResource
+from resources.model_resource import SubjectModelResource
+from resources.study import StudiesResource
+
+PROJECT_FOLDER = Path(__file__).resolve().parent.parent
+ASSETS = [
+    corpus_assets,
+    activation_assets,
+    factorization_assets,
+    *evidence_assets,
+    labels_assets,
+    detection_assets,
+    steering_assets,
+    hierarchy_assets,
+    catalogue_assets,
+]
+
+
+def default_resources() -> dict[str, Any]:
+    """Resources in the project's folder, or where FEATURELAKE_* environment variables say."""
+
+    def folder(variable: str, default: str) -> str:
+        return str(Path(os.environ.get(variable, PROJECT_FOLDER / default)).resolve())
+
+    return {
+        "lake": LakeResource(root=folder("FEATURELAKE_LAKE", "lake")),
+        "studies": StudiesResource(folder=folder("FEATURELAKE_STUDIES", "studies")),
+        "subject_models": SubjectModelResource(cache_folder=folder("FEATURELAKE_CACHE", ".cache")),
+        "chat": ChatResource(),
+    }
+
+
+def build_definitions(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """All definitions, with `overrides` in place of the default resources of the same name.
+
+    Raises StudyError when a study file is wrong, and KeyError for an unknown resource.
+    """
+    resources = default_resources()
+    unknown = set(overrides or {}) - set(resources)
+    if unknown:
+        raise KeyError(f"unknown resources {sorted(unknown)}; there are {sorted(resources)}")
+    resources.update(overrides or {})
+    studies = resources["studies"].all()
+    main_job = build_main_job(lambda name: definitions.resolve_job_def(name))
+    definitions = dg.Definitions(
+        assets=ASSETS,
+        asset_checks=catalogue_checks,
+        jobs=[*STAGE_JOBS, main_job],
+        schedules=nightly_schedules(studies, main_job),
+        sensors=[study_files],
+        resources=resources,
+        loggers={"console": console_logger},
+        executor=dg.in_process_executor,
+    )
+    return definitions
+
+
+defs = build_definitions()

@@ -1,0 +1,163 @@
+"""The jobs: one for each kind of partition, and the main one that runs them over a whole study.
+
+A Dagster job holds assets of one partitions definition, so there are three: `corpus` (a study),
+`activations` (a site) and `features` (a fit at a site). `materialize_study` is the job that the
+UI, the nightly schedule and `make demo` launch: it runs these three, in order, for each partition
+of one study, as runs of their own on the same instance. A partition that fails doesn't stop the
+others; the main run fails at its end and names what failed.
+
+Runs stay in one process (in-process executor), so that a model is loaded once.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import filelock
+
+from orchestration.partition_sync import sync_partitions
+from resources.lake import LakeResource
+from resources.study import StudiesResource, Study
+
+MAIN_JOB = "materialize_study"
+STUDY_TAG = "featurelake/study"
+MAIN_RUN_TAG = "featurelake/main_run"
+
+corpus_job = dg.define_asset_job(
+    "corpus",
+    selection=dg.AssetSelection.groups("corpus"),
+    executor_def=dg.in_process_executor,
+    description="Documents of one study.",
+)
+activations_job = dg.define_asset_job(
+    "activations",
+    selection=dg.AssetSelection.groups("activations"),
+    executor_def=dg.in_process_executor,
+    description="Tokens and activations of one site.",
+)
+features_job = dg.define_asset_job(
+    "features",
+    selection=dg.AssetSelection.groups(
+        "factorization", "evidence", "labels", "detection", "steering", "hierarchy", "catalogue"
+    ),
+    executor_def=dg.in_process_executor,
+    description="Everything from the factorization of one site to its catalogue rows, for one fit.",
+)
+STAGE_JOBS = (corpus_job, activations_job, features_job)
+
+
+class MainJobConfig(dg.Config):
+    """Which study the main job materializes."""
+
+    study: str
+
+
+@dataclass(frozen=True)
+class StagePartition:
+    """One run of a stage job."""
+
+    job: str
+    partition_key: str
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.partition_key}"
+
+
+def partitions_of(study: Study) -> Iterator[StagePartition]:
+    """Every run that a study takes, each after the ones it reads from."""
+    yield StagePartition(corpus_job.name, study.name)
+    for site in study.sites():
+        yield StagePartition(activations_job.name, site.key)
+    for site in study.sites():
+        for fit in study.fits:
+            key = dg.MultiPartitionKey({"site": site.key, "fit": fit.key})
+            yield StagePartition(features_job.name, str(key))
+
+
+def depends_on(partition: StagePartition, other: StagePartition) -> bool:
+    """Whether `partition` reads what `other` writes."""
+    if other.job == corpus_job.name:
+        return partition.job != corpus_job.name
+    if other.job == activations_job.name:
+        return partition.job == features_job.name and partition.partition_key.endswith(
+            "|" + other.partition_key
+        )
+    return False
+
+
+def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefinition:
+    """The main job; `resolve_job` gives a stage job by name (known once definitions are built)."""
+
+    @dg.op(description="Runs every stage job over every partition of one study.")
+    def run_stage_jobs(
+        context: dg.OpExecutionContext,
+        config: MainJobConfig,
+        studies: StudiesResource,
+        lake: LakeResource,
+    ) -> None:
+        study = studies.study(config.study)
+        sync_partitions(context.instance, studies.all())
+        Path(lake.root).mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(Path(lake.root) / f"study-{study.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise dg.Failure(
+                f"study {study.name!r} is being materialized by another run on the lake in "
+                f"{lake.root}; wait for it, or stop it in the UI, then launch this run again"
+            ) from None
+        try:
+            failed = _run_all(context, study, resolve_job)
+        finally:
+            lock.release()
+        if failed:
+            raise dg.Failure(
+                f"{len(failed)} of the study's partitions failed: "
+                + "; ".join(f"{partition}: {why}" for partition, why in failed.items())
+            )
+
+    @dg.job(
+        name=MAIN_JOB,
+        executor_def=dg.in_process_executor,
+        description="Materializes one study from corpus to catalogue. Config: the study's name.",
+    )
+    def main_job() -> None:
+        run_stage_jobs()
+
+    return main_job
+
+
+def _run_all(
+    context: dg.OpExecutionContext, study: Study, resolve_job: Callable[[str], dg.JobDefinition]
+) -> dict[StagePartition, str]:
+    failed: dict[StagePartition, str] = {}
+    partitions = list(partitions_of(study))
+    # The runs say what they say where the main run says it (a terminal, or only the UI).
+    loggers = {"loggers": context.run.run_config.get("loggers", {})}
+    for number, partition in enumerate(partitions, start=1):
+        cause = next((other for other in failed if depends_on(partition, other)), None)
+        if cause is not None:
+            failed[partition] = f"not run, because {cause.job} failed"
+            continue
+        context.log.info("%d of %d: %s", number, len(partitions), partition)
+        result = resolve_job(partition.job).execute_in_process(
+            instance=context.instance,
+            partition_key=partition.partition_key,
+            run_config=loggers,
+            tags={STUDY_TAG: study.name, MAIN_RUN_TAG: context.run_id},
+            raise_on_error=False,
+        )
+        if not result.success:
+            failed[partition] = _why(result)
+            context.log.error("%s failed: %s", partition, failed[partition])
+    return failed
+
+
+def _why(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            cause = error.cause or error
+            return f"{event.step_key}: {cause.message.strip()} (run {result.run_id})"
+    return f"run {result.run_id} failed; its log in the UI says why"

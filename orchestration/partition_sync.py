@@ -1,0 +1,54 @@
+"""Keeps the dynamic partitions equal to what the studies name.
+
+Keys are added for every study, site and fit, and removed when no study names them any more. The
+rows of a removed key stay in the lake, and in its history.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.partitions import FITS, SITES, STUDIES
+from resources.study import StudiesResource, Study
+
+
+def wanted_keys(studies: Sequence[Study]) -> dict[str, list[str]]:
+    """Partition keys by dimension (study, site, fit) that the studies ask for, in their order."""
+    return {
+        str(STUDIES.name): [study.name for study in studies],
+        str(SITES.name): [site.key for study in studies for site in study.sites()],
+        str(FITS.name): list(dict.fromkeys(fit.key for study in studies for fit in study.fits)),
+    }
+
+
+def sync_partitions(
+    instance: dg.DagsterInstance, studies: Sequence[Study]
+) -> dict[str, tuple[list[str], list[str]]]:
+    """Make the instance's keys those of the studies; per dimension what was added and removed."""
+    changes = {}
+    for dimension, wanted in wanted_keys(studies).items():
+        found = instance.get_dynamic_partitions(dimension)
+        added = [key for key in wanted if key not in found]
+        removed = [key for key in found if key not in wanted]
+        if added:
+            instance.add_dynamic_partitions(dimension, added)
+        for key in removed:
+            instance.delete_dynamic_partition(dimension, key)
+        if added or removed:
+            changes[dimension] = (added, removed)
+    return changes
+
+
+@dg.sensor(
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Reads the study files and keeps the partitions equal to what they name.",
+)
+def study_files(
+    context: dg.SensorEvaluationContext, studies: StudiesResource
+) -> dg.SkipReason | dg.SensorResult:
+    changes = sync_partitions(context.instance, studies.all())
+    words = [
+        f"{dimension}: +{len(added)} −{len(removed)}" for dimension, (added, removed) in changes.items()
+    ]
+    return dg.SkipReason("; ".join(words) or "partitions are those of the studies")

@@ -1,0 +1,129 @@
+"""`make demo` and `make run STUDY=…`: the main job from a terminal, then its results in a table.
+
+It launches the same job on the same Dagster instance as the UI, so the runs, materializations
+and lineage are there when the UI opens.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import dagster as dg
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from orchestration.definitions import defs
+from orchestration.jobs import MAIN_JOB, STUDY_TAG
+from orchestration.schedules import run_config
+from resources.lake import Lake
+from resources.study import StudyError
+
+N_SHOWN = 15
+BEST_FEATURES = """
+    SELECT site, fit, feature_id, coalesce(label, '–') AS label, top_tokens, concept,
+           concept_auroc, steering_score, status
+    FROM features
+    WHERE study = ? AND NOT is_control
+    ORDER BY (status = 'judged') DESC, steering_score DESC NULLS LAST, concept_auroc DESC NULLS LAST
+    LIMIT ?
+"""
+CONTROL_MEANS = """
+    SELECT method, is_control, count(*) AS n_features,
+           avg(concept_auroc) AS concept_auroc, count(concept_auroc) AS n_auroc,
+           avg(steering_score) AS steering_score, count(steering_score) AS n_steered
+    FROM features WHERE study = ? GROUP BY ALL ORDER BY is_control, method
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the study named by the one argument; exit status 0 when every partition succeeded."""
+    console = Console()
+    if len(arguments) != 1:
+        console.print("usage: python -m orchestration.run_study STUDY")
+        return 2
+    name = arguments[0]
+    resources = defs.resources or {}
+    try:
+        resources["studies"].study(name)
+    except StudyError as error:
+        console.print(f"[red]{error}[/red]")
+        return 2
+    started = time.monotonic()
+    result = defs.resolve_job_def(MAIN_JOB).execute_in_process(
+        instance=dg.DagsterInstance.get(),
+        run_config={**run_config(name), "loggers": {"console": {"config": {}}}},
+        tags={STUDY_TAG: name},
+        raise_on_error=False,
+    )
+    lake = resources["lake"].open()
+    if "features" in lake.table_names():
+        show_features(console, lake, name)
+    outcome = "[green]done[/green]" if result.success else "[red]some partitions failed[/red]"
+    console.print(f"\n{name}: {outcome} in {time.monotonic() - started:.0f} s")
+    show_next_steps(console)
+    return 0 if result.success else 1
+
+
+def show_features(console: Console, lake: Lake, study: str) -> None:
+    """The best features, and the means over each method beside its null controls."""
+    table = RichTable(title=f"Best features of study {study}", show_lines=False)
+    for heading in ("feature", "label", "evidence tokens", "concept", "AUROC", "steering", "status"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("AUROC", "steering"))
+    for row in lake.query(BEST_FEATURES, [study, N_SHOWN]).to_dicts():
+        short_site = row["site"].rpartition("@")[2]
+        table.add_row(
+            f"{short_site} {row['fit']} #{row['feature_id']}",
+            row["label"],
+            ", ".join((row["top_tokens"] or [])[:5]),
+            row["concept"] or "–",
+            _number(row["concept_auroc"]),
+            _number(row["steering_score"]),
+            row["status"],
+        )
+    console.print(table)
+    means = RichTable(title="Means over features, beside the null controls")
+    for heading in ("method", "features", "concept AUROC (n)", "steering score 0–2 (n)"):
+        means.add_column(heading)
+    for row in lake.query(CONTROL_MEANS, [study]).to_dicts():
+        means.add_row(
+            row["method"] + (" (control)" if row["is_control"] else ""),
+            str(row["n_features"]),
+            f"{_number(row['concept_auroc'])} ({row['n_auroc']})",
+            f"{_number(row['steering_score'])} ({row['n_steered']})",
+        )
+    console.print(means)
+    left = lake.query(
+        "SELECT status, count(*) AS n FROM features WHERE study = ? GROUP BY ALL ORDER BY ALL",
+        [study],
+    )
+    console.print("features by status: " + ", ".join(f"{s} {n}" for s, n in left.iter_rows()))
+    failed_calls = lake.query(
+        "SELECT count(*) FILTER (status = 'failed'), count(*), coalesce(sum(usd), 0) "
+        "FROM llm_calls WHERE site LIKE ? || ':%'",
+        [study],
+    ).row(0)
+    console.print(
+        f"LLM calls: {failed_calls[1]}, of which failed {failed_calls[0]}; "
+        f"cost {failed_calls[2]:.4f} USD"
+    )
+
+
+def show_next_steps(console: Console) -> None:
+    console.print(
+        "\nNext:\n"
+        "  make ui                                  assets, runs, plots and lineage\n"
+        "  make sql                                 a DuckDB shell with the lake attached\n"
+        '  make sql Q="SELECT feature_id, label, concept_auroc, steering_score\n'
+        '              FROM features ORDER BY steering_score DESC LIMIT 10"',
+        highlight=False,
+        markup=False,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

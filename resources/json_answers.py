@@ -1,0 +1,114 @@
+"""A model's text read as the JSON that was asked for: one repair, then a clear refusal.
+
+The repair takes the first balanced {...} out of the text (models wrap it in prose or ``` fences)
+and drops trailing commas. It never closes what a token limit cut off: half an answer is none.
+The check covers the schemas this project sends (object, array, string, number, integer, boolean,
+enum, required, minimum, maximum, minItems, maxItems); servers that enforce schemas do the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+SHOWN_CHARACTERS = 80
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+class NotTheJsonAskedFor(ValueError):
+    """The text holds no JSON of the schema asked for; the message says what is wrong."""
+
+
+def json_answer(text: str, schema: Mapping[str, Any]) -> str:
+    """The answer as JSON text that fits `schema`: `text` itself where it does, else repaired.
+
+    Raises NotTheJsonAskedFor with what is wrong and the first 80 characters of the text.
+    """
+    problem = "no {...} in it"
+    for candidate in _candidates(text):
+        try:
+            value = json.loads(candidate)
+        except json.JSONDecodeError as error:
+            problem = f"{error.msg} at character {error.pos}"
+            continue
+        wrong = _mismatch(value, schema, "the answer")
+        if wrong is None:
+            return candidate
+        problem = wrong
+    shown = " ".join(text.split())[:SHOWN_CHARACTERS]
+    raise NotTheJsonAskedFor(f"reply is not the JSON asked for ({problem}): {shown!r}")
+
+
+def _candidates(text: str) -> list[str]:
+    whole = text.strip()
+    block = _first_block(whole)
+    candidates = [whole]
+    if block is not None:
+        candidates += [block, re.sub(r",\s*([}\]])", r"\1", block)]
+    return list(dict.fromkeys(candidates))
+
+
+def _first_block(text: str) -> str | None:
+    """The first balanced {...}, braces inside strings not counted; None where none closes."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    depth, in_string, is_escaped = 0, False, False
+    for index in range(start, len(text)):
+        character = text[index]
+        if is_escaped:
+            is_escaped = False
+        elif character == "\\":
+            is_escaped = in_string
+        elif character == '"':
+            in_string = not in_string
+        elif not in_string and character in "{}":
+            depth += 1 if character == "{" else -1
+            if depth == 0:
+                return text[start : index + 1]
+    return None
+
+
+def _mismatch(value: Any, schema: Mapping[str, Any], where: str) -> str | None:
+    """What of `value` does not fit `schema`, or None."""
+    kind = schema.get("type")
+    if kind is not None and not _is_of(value, kind):
+        return f"{where} is {type(value).__name__}, expected {kind}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{where} is {value!r}, expected one of {list(schema['enum'])}"
+    if isinstance(value, dict):
+        for name in schema.get("required", ()):
+            if name not in value:
+                return f"{where} has no {name!r}"
+        for name, part in schema.get("properties", {}).items():
+            if name in value and (wrong := _mismatch(value[name], part, repr(name))):
+                return wrong
+    elif isinstance(value, list):
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            return f"{where} has {len(value)} items"
+        for item in value:
+            if wrong := _mismatch(item, schema.get("items", {}), f"an item of {where}"):
+                return wrong
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = schema.get("minimum", value), schema.get("maximum", value)
+        if not low <= value <= high:
+            return f"{where} is {value}, expected {low} to {high}"
+    return None
+
+
+def _is_of(value: Any, kind: str | list[str]) -> bool:
+    kinds = [kind] if isinstance(kind, str) else kind
+    if isinstance(value, bool):
+        return "boolean" in kinds
+    return any(isinstance(value, _TYPES.get(name, ())) for name in kinds)

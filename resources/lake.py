@@ -1,0 +1,364 @@
+"""The lake: DuckLake tables (SQL catalog + Parquet) that are written a whole partition at a time.
+
+Stage, then commit. A write first validates every frame against its declaration, then writes one
+Parquet file a table outside the catalog, then, in one short locked transaction, deletes the
+partition's old rows and registers the new files: one snapshot a materialization, whose commit
+message carries asset, partition, run and fingerprint. A failure before the commit leaves the
+catalog as it was. Columns, types and keys are declared in assets/*/tables.py, not here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import dagster as dg
+import duckdb
+import filelock
+import polars as pl
+
+from assets.shared.schema import Table
+
+CATALOG_NAME = "lake"
+EXTENSIONS = ("ducklake", "sqlite_scanner")
+COMMIT_LOCK_SECONDS = 120.0
+COMMIT_ATTEMPTS = 8
+
+
+class LakeError(RuntimeError):
+    """The lake could not be opened, read or written; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Who wrote a snapshot and why: kept in the catalog beside it."""
+
+    asset: str
+    partition: str
+    run_id: str
+    fingerprint: str | None = None
+
+
+def extension_path(name: str) -> Path:
+    """File of a DuckDB extension that a PyPI wheel installed (signed by DuckDB, loaded by path)."""
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    if spec is None or spec.origin is None:
+        raise LakeError(
+            f"DuckDB extension {name!r} is not installed; run `make setup` "
+            f"(it installs duckdb-extension-{name.replace('_', '-')})"
+        )
+    folder = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}"
+    path = folder / f"{name}.duckdb_extension"
+    if not path.exists():
+        raise LakeError(
+            f"extension {name!r} for duckdb {duckdb.__version__} expected at {path}; "
+            "install the versions that constraints.txt pins"
+        )
+    return path
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+class Lake:
+    """One lake in a folder: `catalog.sqlite`, `data/` (Parquet), `shards/`, `llm_cache/`.
+
+    Safe for several threads, and for several processes on one machine (commits take a file lock).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).resolve()
+        self.data_folder = self.root / "data"
+        self.shards_folder = self.root / "shards"
+        self.llm_cache_folder = self.root / "llm_cache"
+        self._lock = threading.Lock()
+        self._commit_lock = filelock.FileLock(
+            self.root / "commit.lock", timeout=COMMIT_LOCK_SECONDS, thread_local=False
+        )
+        self._database: duckdb.DuckDBPyConnection | None = None
+        self._known_tables: set[str] = set()
+
+    def attach_statements(self, *, read_only: bool = False) -> list[str]:
+        """SQL that any DuckDB client of this version runs to see the lake as `lake`."""
+        options = [
+            f"DATA_PATH {_quoted(str(self.data_folder))}",
+            "META_JOURNAL_MODE 'WAL'",
+            "META_BUSY_TIMEOUT 5000",
+        ]
+        if read_only:
+            options.append("READ_ONLY")
+        catalog = _quoted(f"ducklake:sqlite:{self.root / 'catalog.sqlite'}")
+        return [
+            *(f"LOAD {_quoted(str(extension_path(name)))}" for name in EXTENSIONS),
+            f"ATTACH {catalog} AS {CATALOG_NAME} ({', '.join(options)})",
+            f"USE {CATALOG_NAME}",
+        ]
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A cursor of this process's one connection to the lake (opened on first use)."""
+        with self._lock:
+            if self._database is None:
+                self._database = self._open()
+            cursor = self._database.cursor()
+        cursor.execute(f"USE {CATALOG_NAME}")
+        return cursor
+
+    def _open(self) -> duckdb.DuckDBPyConnection:
+        self.data_folder.mkdir(parents=True, exist_ok=True)
+        with self._commit_lock:  # two first openings at once would both create the catalog
+            database = duckdb.connect()
+            try:
+                for statement in self.attach_statements():
+                    database.execute(statement)
+                # Small inserts inlined in the catalog would be unseen by plain Parquet readers.
+                database.execute(f"CALL {CATALOG_NAME}.set_option('data_inlining_row_limit', 0)")
+            except duckdb.Error as error:
+                database.close()
+                raise LakeError(f"the lake in {self.root} does not open: {error}") from error
+        return database
+
+    def close(self) -> None:
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+            self._known_tables.clear()
+
+    def query(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> pl.DataFrame:
+        """Rows of a SELECT over the lake's tables; parameters by position (?) or name ($name)."""
+        values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+        with contextlib.closing(self.connect()) as cursor:
+            return cursor.execute(sql, values).pl()
+
+    def table_names(self) -> set[str]:
+        return set(self.query("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'")
+                   ["table_name"])
+
+    def read(
+        self,
+        table: Table,
+        where: Mapping[str, Any] | None = None,
+        *,
+        columns: Sequence[str] | None = None,
+        order_by: Sequence[str] | None = None,
+        version: int | None = None,
+    ) -> pl.DataFrame:
+        """Rows of one table whose columns equal `where`, in key order; empty where none are."""
+        self.ensure_tables([table])
+        where = where or {}
+        at = f" AT (VERSION => {int(version)})" if version is not None else ""
+        condition = " AND ".join(f'"{name}" = ?' for name in where) or "true"
+        chosen = ", ".join(f'"{name}"' for name in (columns or table.column_names))
+        order = ", ".join(f'"{name}"' for name in (order_by or table.key))
+        return self.query(
+            f'SELECT {chosen} FROM "{table.name}"{at} WHERE {condition} ORDER BY {order}',
+            list(where.values()),
+        )
+
+    def replace(
+        self, frames: Mapping[Table, pl.DataFrame], partition: Mapping[str, str], commit: Commit
+    ) -> int:
+        """Put each frame in place of its table's `partition`, all in one snapshot; its id.
+
+        Raises SchemaError for a frame that does not fit its declaration, LakeError where files
+        cannot be written or the commit keeps failing; either way the lake stays as it was.
+        """
+        partitions = {
+            table: {name: partition[name] for name in table.partition_by} for table in frames
+        }
+        conformed = {
+            table: table.conform(frame, partitions[table]) for table, frame in frames.items()
+        }
+        self.ensure_tables(list(frames))
+        staged: dict[Table, Path] = {}
+        try:
+            for table, frame in conformed.items():
+                if len(frame):
+                    staged[table] = self._stage(table, frame, partitions[table])
+            return self._commit(staged, partitions, commit)
+        except BaseException:
+            for path in staged.values():
+                path.unlink(missing_ok=True)
+            raise
+
+    def _stage(self, table: Table, frame: pl.DataFrame, partition: Mapping[str, str]) -> Path:
+        parts = [f"{name}={quote(value, safe='')}" for name, value in partition.items()]
+        path = self.data_folder.joinpath("main", table.name, *parts, f"{uuid.uuid4().hex}.parquet")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            frame.drop(*partition).write_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            path.unlink(missing_ok=True)
+            raise LakeError(
+                f"table {table.name}: {path} could not be written ({error}); nothing was "
+                "committed. Free space on the disk, then materialize again"
+            ) from error
+        return path
+
+    def _commit(
+        self,
+        staged: Mapping[Table, Path],
+        partitions: Mapping[Table, Mapping[str, str]],
+        commit: Commit,
+    ) -> int:
+        message = f"{commit.asset} {commit.partition}"
+        details = json.dumps(asdict(commit), sort_keys=True)
+        for attempt in range(1, COMMIT_ATTEMPTS + 1):
+            try:
+                with self._exclusive(), contextlib.closing(self.connect()) as cursor:
+                    cursor.execute("BEGIN")
+                    try:
+                        for table, partition in partitions.items():
+                            condition = " AND ".join(f'"{name}" = ?' for name in partition)
+                            cursor.execute(
+                                f'DELETE FROM "{table.name}" WHERE {condition}',
+                                list(partition.values()),
+                            )
+                        for table, path in staged.items():
+                            cursor.execute(
+                                "CALL ducklake_add_data_files(?, ?, ?, hive_partitioning => true)",
+                                [CATALOG_NAME, table.name, str(path)],
+                            )
+                        cursor.execute(
+                            f"CALL {CATALOG_NAME}.set_commit_message('featurelake', ?, "
+                            "extra_info => ?)",
+                            [message, details],
+                        )
+                        cursor.execute("COMMIT")
+                    except BaseException:
+                        with contextlib.suppress(duckdb.Error):
+                            cursor.execute("ROLLBACK")
+                        raise
+                    snapshot = cursor.execute(
+                        "SELECT max(snapshot_id) FROM ducklake_snapshots(?)", [CATALOG_NAME]
+                    ).fetchone()
+                    assert snapshot is not None
+                    return int(snapshot[0])
+            except duckdb.Error as error:
+                is_passing = re.search(r"locked|conflict|busy", str(error), re.IGNORECASE)
+                if attempt == COMMIT_ATTEMPTS or not is_passing:
+                    raise LakeError(
+                        f"commit of {message} failed after {attempt} attempts: {error}; the lake "
+                        "is as it was before"
+                    ) from error
+                time.sleep(0.05 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        try:
+            with self._commit_lock:
+                yield
+        except filelock.Timeout as error:
+            raise LakeError(
+                f"another process held {self._commit_lock.lock_file} for {COMMIT_LOCK_SECONDS:.0f} "
+                "seconds; if no run is active, remove the file and try again"
+            ) from error
+
+    def ensure_tables(self, tables: Sequence[Table]) -> None:
+        """Create the tables that are missing, and add columns that a declaration has gained."""
+        wanted = [table for table in tables if table.name not in self._known_tables]
+        if not wanted:
+            return
+        with self._exclusive(), contextlib.closing(self.connect()) as cursor:
+            for table in wanted:
+                found = dict(
+                    cursor.execute(
+                        "SELECT column_name, data_type FROM duckdb_columns() "
+                        "WHERE database_name = ? AND table_name = ?",
+                        [CATALOG_NAME, table.name],
+                    ).fetchall()
+                )
+                if not found:
+                    _create_table(cursor, table)
+                else:
+                    _evolve_table(cursor, table, found)
+                self._known_tables.add(table.name)
+
+    def snapshots(self) -> pl.DataFrame:
+        """All snapshots: id, time, author, message and the commit's details, newest first."""
+        return self.query(
+            f"SELECT * FROM ducklake_snapshots('{CATALOG_NAME}') ORDER BY snapshot_id DESC"
+        )
+
+
+def _create_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
+    columns = ", ".join(
+        f'"{c.name}" {_stored_type(c.sql_type)}{"" if c.nullable else " NOT NULL"}'
+        for c in table.columns
+    )
+    partition = ", ".join(f'"{name}"' for name in table.partition_by)
+    cursor.execute("BEGIN")
+    cursor.execute(f'CREATE TABLE "{table.name}" ({columns})')
+    cursor.execute(f'ALTER TABLE "{table.name}" SET PARTITIONED BY ({partition})')
+    cursor.execute(f'COMMENT ON TABLE "{table.name}" IS {_quoted(table.description)}')
+    for column in table.columns:
+        cursor.execute(
+            f'COMMENT ON COLUMN "{table.name}"."{column.name}" IS {_quoted(column.description)}'
+        )
+    cursor.execute("COMMIT")
+
+
+def _evolve_table(
+    cursor: duckdb.DuckDBPyConnection, table: Table, found: Mapping[str, str]
+) -> None:
+    for column in table.columns:
+        stored = found.get(column.name)
+        if stored is None and not column.nullable:
+            raise LakeError(
+                f"table {table.name} in the lake lacks column {column.name!r}, which is declared "
+                "not nullable; declare it nullable, so that old rows can stand"
+            )
+        if stored is None:
+            cursor.execute(
+                f'ALTER TABLE "{table.name}" ADD COLUMN "{column.name}" '
+                f"{_stored_type(column.sql_type)}"
+            )
+        elif stored != _stored_type(column.sql_type):
+            raise LakeError(
+                f"table {table.name}, column {column.name}: stored as {stored}, declared "
+                f"{column.sql_type}; give the new column another name"
+            )
+    extra = set(found) - set(table.column_names)
+    if extra:
+        raise LakeError(
+            f"table {table.name} in the lake has columns {sorted(extra)} that are not declared in "
+            f"assets/{table.stage}/tables.py; was the lake written by a newer version?"
+        )
+
+
+def _stored_type(sql_type: str) -> str:
+    return sql_type.replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
+
+
+class LakeResource(dg.ConfigurableResource):
+    """The lake's folder; `open()` hands out the process's one `Lake` for it."""
+
+    root: str
+
+    def open(self) -> Lake:
+        return open_lake(Path(self.root))
+
+
+_open_lakes: dict[Path, Lake] = {}
+_open_lakes_lock = threading.Lock()
+
+
+def open_lake(root: Path) -> Lake:
+    """The process's one `Lake` for a folder: connections are kept, not made for every asset."""
+    root = Path(root).resolve()
+    with _open_lakes_lock:
+        return _open_lakes.setdefault(root, Lake(root))

@@ -1,0 +1,117 @@
+"""Answers of chat models kept on disk, so that no completed call is ever made twice.
+
+One SQLite file (write-ahead log) in a folder, keyed by `ChatRequest.request_hash`. Every answer is
+committed as soon as it is there: a killed run loses at most the calls under way. Threads share one
+connection behind a lock; processes share the file. Only answers with status ok are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE_NAME = "llm_answers.sqlite"
+BUSY_SECONDS = 30.0
+QUERY_CHUNK = 500
+
+_CREATE = """
+CREATE TABLE IF NOT EXISTS answers (
+    request_hash TEXT PRIMARY KEY,
+    model TEXT NOT NULL,
+    text TEXT NOT NULL,
+    prompt_tokens INTEGER,
+    completion_tokens INTEGER,
+    seconds REAL NOT NULL,
+    first_token_logprobs TEXT NOT NULL,
+    answered_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+) WITHOUT ROWID
+"""
+_COLUMNS = "model, text, prompt_tokens, completion_tokens, seconds, first_token_logprobs"
+
+logger = logging.getLogger(__name__)
+
+
+class LlmCacheError(RuntimeError):
+    """The cache file cannot be opened or is no SQLite file."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One completed call: text, tokens, seconds it took, log-probabilities of the first token."""
+
+    model: str
+    text: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    seconds: float = 0.0
+    first_token_logprobs: Mapping[str, float] = field(default_factory=dict)
+
+
+class LlmCache:
+    """A folder's answers, read in bulk and written one by one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / FILE_NAME
+        self._lock = threading.Lock()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None
+            )
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(_CREATE)
+        except (OSError, sqlite3.Error) as error:
+            raise LlmCacheError(
+                f"the cache of LLM answers {self.path} cannot be used: {error}; mend or remove the "
+                "file (only the saved calls are lost)"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"LlmCache({str(self.path)!r})"
+
+    def read(self, request_hashes: Iterable[str]) -> dict[str, Answer]:
+        """The answers that are there, by request hash."""
+        wanted = list(dict.fromkeys(request_hashes))
+        found: dict[str, Answer] = {}
+        for start in range(0, len(wanted), QUERY_CHUNK):
+            chunk = wanted[start : start + QUERY_CHUNK]
+            marks = ",".join("?" * len(chunk))
+            query = f"SELECT request_hash, {_COLUMNS} FROM answers WHERE request_hash IN ({marks})"
+            with self._lock:
+                rows = self._connection.execute(query, chunk).fetchall()
+            for request_hash, *values, logprobs in rows:
+                found[request_hash] = Answer(*values, first_token_logprobs=json.loads(logprobs))
+        return found
+
+    def write(self, request_hash: str, answer: Answer) -> None:
+        """Keep one answer, committed at return; the first one written for a request stays.
+
+        A write that fails (disk full) is logged and loses the saving, not the answer.
+        """
+        values = (
+            request_hash,
+            answer.model,
+            answer.text,
+            answer.prompt_tokens,
+            answer.completion_tokens,
+            answer.seconds,
+            json.dumps(dict(answer.first_token_logprobs), ensure_ascii=False),
+        )
+        statement = (
+            f"INSERT OR IGNORE INTO answers (request_hash, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        )
+        try:
+            with self._lock:
+                self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            logger.warning("an LLM answer could not be kept in %s: %s", self.path, error)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,237 @@
+"""A study: everything a user decides, read from one YAML file into a frozen, checked value.
+
+A study names a corpus, the models with their layers, the fits, the LLM, and what each stage does.
+Each stage declares its own part in assets/<stage>/config.py; this file only puts them together
+and turns what is wrong with a file into an error that names file, key and remedy.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import dagster as dg
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from assets.activations.config import ActivationsConfig, ModelConfig
+from assets.activations.site_names import ActivationSite
+from assets.corpus.config import CorpusConfig
+from assets.detection.config import DetectionConfig
+from assets.evidence.config import EvidenceConfig
+from assets.factorization.config import FitConfig
+from assets.hierarchy.config import HierarchyConfig
+from assets.labels.config import LabelsConfig, LlmConfig
+from assets.steering.config import SteeringConfig
+from resources.model_sources import default_model_name
+
+STUDY_SUFFIX = ".yaml"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_.-]*$"
+
+
+class StudyError(ValueError):
+    """A study file is missing or says something that cannot be done."""
+
+
+class NightlyConfig(BaseModel):
+    """When the study is materialized by itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cron: str = Field("0 2 * * *", description="Cron expression of the nightly run.")
+    timezone: str = Field("UTC", description="IANA time zone of the cron expression.")
+    switch: Literal["on", "off"] = Field(
+        "off", description="`on` starts the schedule by itself; `off` leaves it to the UI's switch."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_yaml_booleans(cls, values: Any) -> Any:
+        # YAML 1.1 reads a bare `on` or `off` as a boolean.
+        if isinstance(values, dict) and isinstance(values.get("switch"), bool):
+            return {**values, "switch": "on" if values["switch"] else "off"}
+        return values
+
+
+class Study(BaseModel):
+    """One study file. Keys that it does not know are errors, not ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=NAME_PATTERN, description="Name; the first part of every site key.")
+    description: str = Field("", description="What the study is for, in a sentence.")
+    corpus: CorpusConfig
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    activations: ActivationsConfig = ActivationsConfig()
+    fits: tuple[FitConfig, ...] = Field(min_length=1)
+    evidence: EvidenceConfig = EvidenceConfig()
+    llm: LlmConfig = LlmConfig()
+    labels: LabelsConfig = LabelsConfig()
+    detection: DetectionConfig = DetectionConfig()
+    steering: SteeringConfig = SteeringConfig()
+    hierarchy: HierarchyConfig = HierarchyConfig()
+    nightly: NightlyConfig = NightlyConfig()
+
+    @model_validator(mode="after")
+    def _keys_are_unique(self) -> Study:
+        for what, keys in (
+            ("models", [model_name(model) for model in self.models]),
+            ("fits", [fit.key for fit in self.fits]),
+        ):
+            repeated = sorted({key for key in keys if keys.count(key) > 1})
+            if repeated:
+                raise ValueError(f"{what} repeat the key {repeated[0]!r}; give one of them a `name`")
+        return self
+
+    def sites(self) -> list[SiteSpec]:
+        """Every activation site of the study, in file order."""
+        return [
+            SiteSpec(study=self, model=model, layer=layer, kind=kind)
+            for model in self.models
+            for layer in model.layers
+            for kind in model.kinds
+        ]
+
+
+def model_name(model: ModelConfig) -> str:
+    """The model's name in site keys and tables."""
+    return model.name or default_model_name(model.source)
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """What one `site` partition key stands for."""
+
+    study: Study
+    model: ModelConfig
+    layer: int
+    kind: str
+
+    @property
+    def model_name(self) -> str:
+        return model_name(self.model)
+
+    @property
+    def activation_site(self) -> ActivationSite:
+        return ActivationSite(self.layer, self.kind)
+
+    @property
+    def key(self) -> str:
+        return f"{self.study.name}:{self.model_name}@{self.activation_site.key}"
+
+    def siblings(self) -> list[SiteSpec]:
+        """All sites of the same model in the study: one forward pass can serve them together."""
+        return [site for site in self.study.sites() if site.model == self.model]
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """What one (`site`, `fit`) partition key stands for."""
+
+    site: SiteSpec
+    fit: FitConfig
+
+    @property
+    def study(self) -> Study:
+        return self.site.study
+
+    @property
+    def partition(self) -> dict[str, str]:
+        return {"site": self.site.key, "fit": self.fit.key}
+
+
+def load_study(path: Path) -> Study:
+    """The study in a YAML file; StudyError names the file, the key and the nearest valid one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StudyError(f"no study file {path}; copy studies/demo.yaml to begin one") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} holds {type(content).__name__}; expected keys such as `corpus:`")
+    try:
+        return Study.model_validate(content)
+    except ValidationError as error:
+        lines = [_describe(problem) for problem in error.errors()]
+        raise StudyError(f"{path}:\n  " + "\n  ".join(lines)) from error
+
+
+def _describe(problem: Any) -> str:
+    location = problem["loc"]
+    where = ".".join(str(part) for part in location)
+    if problem["type"] != "extra_forbidden":
+        found = "" if problem["type"] == "missing" else f" (found {problem['input']!r})"
+        return f"{where}: {problem['msg']}{found}"
+    valid = sorted(_fields_at(Study, location[:-1]))
+    near = difflib.get_close_matches(str(location[-1]), valid, n=1, cutoff=0.0)
+    nearest = f"; the nearest valid key is `{near[0]}`" if near else ""
+    return f"{where}: unknown key `{location[-1]}`{nearest}. Valid keys: {', '.join(valid)}"
+
+
+def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> set[str]:
+    """Field names of the model that stands at `location` inside `model`."""
+    annotation: Any = model
+    for part in location:
+        nested = next(_models_in(annotation), None)
+        if nested is None:
+            return set()
+        if isinstance(part, str) and part in nested.model_fields:
+            annotation = nested.model_fields[part].annotation
+    nested = next(_models_in(annotation), None)
+    return set(nested.model_fields) if nested else set()
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, tuple, list, dict):
+        for argument in get_args(annotation):
+            yield from _models_in(argument)
+
+
+class StudiesResource(dg.ConfigurableResource):
+    """The folder of study files, and what the partition keys made of them stand for."""
+
+    folder: str
+
+    def all(self) -> list[Study]:
+        """Every study in the folder, by file name. StudyError where one is wrong or two share a name."""
+        studies = [load_study(path) for path in sorted(Path(self.folder).glob(f"*{STUDY_SUFFIX}"))]
+        names = [study.name for study in studies]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise StudyError(f"two files in {self.folder} are named {repeated[0]!r}; rename one")
+        return studies
+
+    def study(self, name: str) -> Study:
+        studies = {study.name: study for study in self.all()}
+        if name not in studies:
+            raise StudyError(
+                f"no study named {name!r} in {self.folder}; there are: {', '.join(studies) or 'none'}"
+            )
+        return studies[name]
+
+    def site(self, site_key: str) -> SiteSpec:
+        study = self.study(re.split(":", site_key, maxsplit=1)[0])
+        sites = {site.key: site for site in study.sites()}
+        if site_key not in sites:
+            raise StudyError(
+                f"study {study.name!r} has no site {site_key!r} (any more); it has: "
+                f"{', '.join(sites)}. Add the layer to the study or pick another partition"
+            )
+        return sites[site_key]
+
+    def fit(self, site_key: str, fit_key: str) -> FitSpec:
+        site = self.site(site_key)
+        fits = {fit.key: fit for fit in site.study.fits}
+        if fit_key not in fits:
+            raise StudyError(
+                f"study {site.study.name!r} has no fit {fit_key!r}; it has: {', '.join(fits)}"
+            )
+        return FitSpec(site=site, fit=fits[fit_key])

@@ -1,0 +1,45 @@
+"""Definitions load fast and light, and from any folder."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "transformers", "openai", "sklearn", "matplotlib", "xllamacpp")
+
+
+def loaded(script: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    return done.stdout
+
+
+def test_loading_definitions_imports_nothing_heavy() -> None:
+    script = (
+        "import json, sys, orchestration.definitions\n"
+        f"sys.stdout.write(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    assert json.loads(loaded(script)) == []
+
+
+def test_definitions_load_in_under_three_seconds_of_cpu() -> None:
+    # CPU time, so that a busy machine doesn't fail the test.
+    script = (
+        "import sys, time, orchestration.definitions\n"
+        "sys.stdout.write(str(time.process_time()))"
+    )
+    assert min(float(loaded(script)) for _ in range(2)) < 3.0
+
+
+def test_the_workspace_validates_from_another_folder(tmp_path: Path) -> None:
+    dagster = Path(sys.executable).with_name("dagster")
+    done = subprocess.run(
+        [dagster, "definitions", "validate", "--workspace", PROJECT / "workspace.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

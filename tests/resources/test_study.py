@@ -1,0 +1,92 @@
+"""Study files: what is wrong is said with file, key and the nearest valid key."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from resources.study import StudiesResource, StudyError, load_study
+
+MINIMAL = {
+    "name": "small",
+    "corpus": {"path": "bundled:concepts"},
+    "models": [{"source": "smollm2-135m-instruct", "layers": [3, 7]}],
+    "fits": [{"method": "snmf", "rank": 8}, {"method": "random", "rank": 8}],
+}
+
+
+def written(folder: Path, **changes: object) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, **changes}))
+    return path
+
+
+def test_a_minimal_study_names_its_sites_and_fits(tmp_path: Path) -> None:
+    study = load_study(written(tmp_path))
+    assert [site.key for site in study.sites()] == [
+        "small:smollm2-135m-instruct@L3.mlp_hidden",
+        "small:smollm2-135m-instruct@L7.mlp_hidden",
+    ]
+    assert [fit.key for fit in study.fits] == ["snmf-k008", "random-k008"]
+    assert len(study.sites()[0].siblings()) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"steerin": {}}, r"unknown key `steerin`; the nearest valid key is `steering`"),
+        (
+            {"corpus": {"pth": "x"}},
+            r"corpus\.pth: unknown key `pth`; the nearest valid key is `path`",
+        ),
+        (
+            {"fits": [{"method": "snmf", "rnk": 3}]},
+            r"fits\.0\.rnk: unknown key `rnk`; the nearest valid key is `rank`",
+        ),
+        ({"fits": [{"method": "nonsense", "rank": 3}]}, r"fits\.0\.method.*nonsense"),
+        ({"models": []}, "models"),
+        ({"name": "Bad|Name"}, "name"),
+        ({"fits": [{"method": "snmf", "rank": 8}] * 2}, "repeat the key 'snmf-k008'"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, changes: dict, expected: str) -> None:
+    path = written(tmp_path, **changes)
+    with pytest.raises(StudyError, match=expected) as caught:
+        load_study(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match=r"none\.yaml"):
+        load_study(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("name: [")
+    with pytest.raises(StudyError, match=r"broken\.yaml is not readable YAML"):
+        load_study(broken)
+
+
+def test_keys_resolve_back_to_what_they_stand_for(tmp_path: Path) -> None:
+    written(tmp_path)
+    studies = StudiesResource(folder=str(tmp_path))
+    spec = studies.fit("small:smollm2-135m-instruct@L7.mlp_hidden", "snmf-k008")
+    assert (spec.site.layer, spec.fit.rank, spec.study.name) == (7, 8, "small")
+    with pytest.raises(StudyError, match="has no site"):
+        studies.site("small:smollm2-135m-instruct@L9.mlp_hidden")
+    with pytest.raises(StudyError, match="has no fit"):
+        studies.fit(spec.site.key, "snmf-k999")
+    with pytest.raises(StudyError, match="no study named 'other'"):
+        studies.study("other")
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    (tmp_path / "copy.yaml").write_text(yaml.safe_dump(MINIMAL))
+    with pytest.raises(StudyError, match="two files"):
+        StudiesResource(folder=str(tmp_path)).all()
+
+
+def test_the_nightly_switch_reads_yaml_on_and_off(tmp_path: Path) -> None:
+    assert load_study(written(tmp_path)).nightly.switch == "off"
+    path = written(tmp_path)
+    path.write_text(path.read_text() + "nightly:\n  switch: on\n  cron: '5 1 * * *'\n")
+    assert load_study(path).nightly.switch == "on"

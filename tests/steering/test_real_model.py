@@ -1,0 +1,83 @@
+"""Calibration and generation on SmolLM2-135M: targets met, texts independent of batch mates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from assets.activations.hooks import add_at_site
+from assets.activations.sites import ActivationSite
+from assets.evidence.vocab_projection import project_vocabulary
+from assets.steering.calibration import calibrate_strengths
+from assets.steering.config import SteeringConfig
+from assets.steering.generation import SamplingSettings, generate_steered
+from assets.steering.text_plan import plan_texts, texts_frame
+from resources.subject_model import load_subject_model
+
+SITE = ActivationSite(15)
+CONFIG = SteeringConfig()
+
+
+@pytest.mark.slow
+def test_steering_a_real_model_end_to_end() -> None:
+    subject = load_subject_model("smollm2-135m-instruct", cache_folder=Path(".cache/models"))
+    model, tokenizer = subject.model, subject.tokenizer
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.zeros(6, 1536)
+    for row in directions:  # sparse, as features are
+        row[torch.randperm(1536, generator=generator)[:15]] = torch.randn(15, generator=generator)
+    directions /= directions.norm(dim=1, keepdim=True)
+    prompt_ids = [tokenizer(prompt)["input_ids"] for prompt in CONFIG.neutral_prompts]
+
+    run = calibrate_strengths(
+        model,
+        SITE,
+        directions,
+        feature_ids=range(6),
+        signs=CONFIG.signs,
+        target_kl_nats=CONFIG.target_kl_nats,
+        prompt_ids=prompt_ids,
+    )
+    assert len(run.rows) == 6 * 2 * 7
+    reached = run.rows.filter(pl.col("is_converged"))
+    assert len(reached) >= 0.9 * len(run.rows), run.rows.filter(~pl.col("is_converged"))
+    for row in reached.gather_every(11).iter_rows(named=True):
+        vector = (1 if row["sign"] == "+" else -1) * row["strength"] * directions[row["feature_id"]]
+        kls = []
+        for ids in prompt_ids:
+            inputs = {"input_ids": torch.tensor([ids])}
+            with torch.no_grad():
+                base = model(**inputs).logits[0, -1].double().log_softmax(-1)
+                with add_at_site(model, SITE, vector):
+                    steered = model(**inputs).logits[0, -1].double().log_softmax(-1)
+            kls.append((base.exp() * (base - steered)).sum())
+        kl = torch.stack(kls).mean().item()
+        assert kl == pytest.approx(row["target_kl_nats"], rel=CONFIG.tolerance + 1e-3)
+
+    plan = plan_texts(
+        run.rows.filter(target_kl_nats=0.5).head(6),
+        dict(enumerate(directions)),
+        prompts=CONFIG.neutral_prompts,
+        prompt_ids=prompt_ids,
+        n_texts=3,
+        seed=1,
+    )
+    settings = SamplingSettings(max_new_tokens=20)
+    texts = generate_steered(model, tokenizer, SITE, plan.to_generate, settings)
+    reordered = generate_steered(model, tokenizer, SITE, plan.to_generate[::-1], settings)
+    alone = [
+        generate_steered(model, tokenizer, SITE, [row], settings)[0]
+        for row in plan.to_generate[::6]
+    ]
+    assert texts == reordered[::-1] and texts[::6] == alone
+    frame = texts_frame(plan, texts)
+    assert all(text.startswith(" ") for text in frame.filter(status="ok")["text"])
+    steered = frame.filter(pl.col("sign") != "0", status="ok")
+    assert len(set(steered["text"])) > len(steered) // 2
+
+    projection = project_vocabulary(model, tokenizer, SITE, directions, n_vocab=5)
+    assert len(projection) == 6 * 2 * 5
+    assert projection["token"].str.len_chars().mean() > 2, "tokens are whole"
