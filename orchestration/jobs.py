@@ -23,6 +23,8 @@ from resources.study import StudiesResource, Study
 MAIN_JOB = "materialize_study"
 STUDY_TAG = "featurelake/study"
 MAIN_RUN_TAG = "featurelake/main_run"
+# orchestration/dagster.yaml lets the queue start one run with this tag at a time.
+ONE_AT_A_TIME_TAG = "featurelake/one_at_a_time"
 
 corpus_job = dg.define_asset_job(
     "corpus",
@@ -120,6 +122,7 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
     @dg.job(
         name=MAIN_JOB,
         executor_def=dg.in_process_executor,
+        tags={ONE_AT_A_TIME_TAG: MAIN_JOB},
         description="Materializes one study from corpus to catalogue. Config: the study's name.",
     )
     def main_job() -> None:

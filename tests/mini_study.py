@@ -1,0 +1,41 @@
+"""A study small enough to run for real in a test: one layer, two fits, two judged features."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MINI_STUDY: dict[str, Any] = {
+    "name": "mini",
+    "corpus": {
+        "path": "bundled:concepts",
+        "concepts": ["Monday", "red", "French", "SQL", "sushi", "football"],
+        "max_documents_per_concept": 12,
+    },
+    "models": [{"source": "smollm2-135m-instruct", "layers": [20]}],
+    "activations": {"max_tokens_per_document": 48},
+    "fits": [
+        {"method": "snmf", "rank": 12, "keep_fraction": 0.02, "max_iter": 20},
+        {"method": "random", "rank": 6, "keep_fraction": 0.02},
+    ],
+    "evidence": {"n_top": 4, "n_sampled": 2, "n_held_out": 3, "n_negative": 3},
+    "labels": {"max_features": 2, "max_features_controls": 1, "n_held_out": 2},
+    "detection": {"n_activating": 2, "n_neutral": 3, "n_bootstrap": 50},
+    "steering": {
+        "max_features": 2,
+        "max_features_controls": 1,
+        "target_kl_nats": [0.5],
+        "n_texts": 1,
+        "max_new_tokens": 8,
+        "neutral_prompts": ["I think that", "She said"],
+    },
+}
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    """The mini study, with `changes` in place of its sections, as a file in `folder`."""
+    content = {**MINI_STUDY, **changes}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{content['name']}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -1,0 +1,47 @@
+"""The order and the dependence of a study's runs, and partitions that follow the studies."""
+
+from pathlib import Path
+
+import dagster as dg
+from mini_study import write_study
+
+from orchestration.jobs import depends_on, partitions_of
+from orchestration.partition_sync import sync_partitions
+from resources.study import StudiesResource
+
+MODELS = [{"source": "smollm2-135m-instruct", "layers": [5, 15]}]
+
+
+def test_every_run_comes_after_what_it_reads(tmp_path: Path) -> None:
+    write_study(tmp_path, models=MODELS)
+    runs = list(partitions_of(StudiesResource(folder=str(tmp_path)).study("mini")))
+    assert [run.job for run in runs] == ["corpus"] + ["activations"] * 2 + ["features"] * 4
+    for place, run in enumerate(runs):
+        assert not any(depends_on(run, later) for later in runs[place:])
+    corpus, first, second, *fits = runs
+    assert all(depends_on(run, corpus) for run in runs[1:])
+    assert [depends_on(fit, first) for fit in fits] == [True, True, False, False]
+    assert [depends_on(fit, second) for fit in fits] == [False, False, True, True]
+
+
+def test_partitions_follow_the_study_files(tmp_path: Path) -> None:
+    studies = StudiesResource(folder=str(tmp_path))
+    with dg.DagsterInstance.ephemeral() as instance:
+        write_study(tmp_path, models=MODELS)
+        sync_partitions(instance, studies.all())
+        assert instance.get_dynamic_partitions("site") == [
+            "mini:smollm2-135m-instruct@L5.mlp_hidden",
+            "mini:smollm2-135m-instruct@L15.mlp_hidden",
+        ]
+        assert instance.get_dynamic_partitions("fit") == ["snmf-k012", "random-k006"]
+        assert sync_partitions(instance, studies.all()) == {}
+
+        write_study(tmp_path, models=[{"source": "smollm2-135m-instruct", "layers": [15, 25]}])
+        changes = sync_partitions(instance, studies.all())
+        assert changes == {
+            "site": (
+                ["mini:smollm2-135m-instruct@L25.mlp_hidden"],
+                ["mini:smollm2-135m-instruct@L5.mlp_hidden"],
+            )
+        }
+        assert instance.get_dynamic_partitions("study") == ["mini"]
