@@ -82,9 +82,7 @@ class StageRun:
     def fit(self) -> FitSpec:
         keys = self.context.partition_key
         assert isinstance(keys, dg.MultiPartitionKey)
-        return self._studies.fit(
-            keys.keys_by_dimension["site"], keys.keys_by_dimension["fit"]
-        )
+        return self._studies.fit(keys.keys_by_dimension["site"], keys.keys_by_dimension["fit"])
 
     def write(
         self,

@@ -32,13 +32,19 @@ def _bounds(table: Table) -> list[str]:
 def check_specs(table: Table) -> list[dg.AssetCheckSpec]:
     """The checks that a table's declaration asks for."""
     specs = [
-        dg.AssetCheckSpec(SCHEMA_CHECK, asset=table.name, description="columns and types in the lake"),
+        dg.AssetCheckSpec(
+            SCHEMA_CHECK, asset=table.name, description="columns and types in the lake"
+        ),
         dg.AssetCheckSpec(KEY_CHECK, asset=table.name, description=f"key: {', '.join(table.key)}"),
-        dg.AssetCheckSpec(ROWS_CHECK, asset=table.name, description="rows read back = rows written"),
+        dg.AssetCheckSpec(
+            ROWS_CHECK, asset=table.name, description="rows read back = rows written"
+        ),
     ]
     if _bounds(table):
         specs.append(
-            dg.AssetCheckSpec(BOUNDS_CHECK, asset=table.name, description=" or ".join(_bounds(table)))
+            dg.AssetCheckSpec(
+                BOUNDS_CHECK, asset=table.name, description=" or ".join(_bounds(table))
+            )
         )
     return specs
 

@@ -49,6 +49,7 @@ def study_files(
 ) -> dg.SkipReason | dg.SensorResult:
     changes = sync_partitions(context.instance, studies.all())
     words = [
-        f"{dimension}: +{len(added)} −{len(removed)}" for dimension, (added, removed) in changes.items()
+        f"{dimension}: +{len(added)} −{len(removed)}"
+        for dimension, (added, removed) in changes.items()
     ]
     return dg.SkipReason("; ".join(words) or "partitions are those of the studies")

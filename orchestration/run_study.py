@@ -68,7 +68,15 @@ def main(arguments: list[str]) -> int:
 def show_features(console: Console, lake: Lake, study: str) -> None:
     """The best features, and the means over each method beside its null controls."""
     table = RichTable(title=f"Best features of study {study}", show_lines=False)
-    for heading in ("feature", "label", "evidence tokens", "concept", "AUROC", "steering", "status"):
+    for heading in (
+        "feature",
+        "label",
+        "evidence tokens",
+        "concept",
+        "AUROC",
+        "steering",
+        "status",
+    ):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("AUROC", "steering"))
     for row in lake.query(BEST_FEATURES, [study, N_SHOWN]).to_dicts():
         short_site = row["site"].rpartition("@")[2]

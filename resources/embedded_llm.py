@@ -79,6 +79,8 @@ def _start(n_parallel: int, context_tokens: int) -> Any:
     parameters.n_ctx = n_parallel * context_tokens
     parameters.cpuparams.n_threads = n_threads
     parameters.cpuparams_batch.n_threads = n_threads
+    # Waiting threads sleep: the cores are shared with the model under study.
+    parameters.cpuparams.poll = parameters.cpuparams_batch.poll = 0
     parameters.port = 0
     parameters.verbosity = QUIET
     parameters.warmup = False

@@ -135,17 +135,18 @@ class Lake:
             self._database = None
             self._known_tables.clear()
 
-    def query(
-        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
-    ) -> pl.DataFrame:
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> pl.DataFrame:
         """Rows of a SELECT over the lake's tables; parameters by position (?) or name ($name)."""
         values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
         with contextlib.closing(self.connect()) as cursor:
             return cursor.execute(sql, values).pl()
 
     def table_names(self) -> set[str]:
-        return set(self.query("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'")
-                   ["table_name"])
+        return set(
+            self.query("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake'")[
+                "table_name"
+            ]
+        )
 
     def read(
         self,

@@ -85,7 +85,9 @@ class Study(BaseModel):
         ):
             repeated = sorted({key for key in keys if keys.count(key) > 1})
             if repeated:
-                raise ValueError(f"{what} repeat the key {repeated[0]!r}; give one of them a `name`")
+                raise ValueError(
+                    f"{what} repeat the key {repeated[0]!r}; give one of them a `name`"
+                )
         return self
 
     def sites(self) -> list[SiteSpec]:
@@ -201,7 +203,7 @@ class StudiesResource(dg.ConfigurableResource):
     folder: str
 
     def all(self) -> list[Study]:
-        """Every study in the folder, by file name. StudyError where one is wrong or two share a name."""
+        """Every study in the folder, by file name; StudyError where two share a name."""
         studies = [load_study(path) for path in sorted(Path(self.folder).glob(f"*{STUDY_SUFFIX}"))]
         names = [study.name for study in studies]
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -213,7 +215,8 @@ class StudiesResource(dg.ConfigurableResource):
         studies = {study.name: study for study in self.all()}
         if name not in studies:
             raise StudyError(
-                f"no study named {name!r} in {self.folder}; there are: {', '.join(studies) or 'none'}"
+                f"no study named {name!r} in {self.folder}; there are: "
+                f"{', '.join(studies) or 'none'}"
             )
         return studies[name]
 

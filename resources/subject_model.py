@@ -155,7 +155,9 @@ def _load(
         )
         model, report = loaded
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except SubjectModelError:
+        raise
+    except Exception as error:  # broken files fail in transformers and tokenizers in any way
         raise SubjectModelError(_explain(source, local_revision is None, error)) from error
     if report["missing_keys"]:
         some = ", ".join(sorted(report["missing_keys"])[:5])

@@ -136,6 +136,19 @@ def capture_shards(
     )
 
 
+def capture_rows(
+    model: nn.Module,
+    documents: Sequence[TokenizedDocument],
+    site: ActivationSite,
+    batch_tokens: int = 2048,
+) -> Float[Tensor, "n_rows width"]:
+    """The rows of a few documents (probe sentences, say) in memory, by document then position."""
+    _check_documents(model, documents)
+    batches = list(length_sorted_batches(documents, batch_tokens))
+    width = locate_site(model, site).width
+    return _group_activations(model, documents, batches, {site: width})[site]
+
+
 def group_documents(
     documents: Sequence[TokenizedDocument], shard_tokens: int
 ) -> Iterator[list[TokenizedDocument]]:

@@ -77,7 +77,7 @@ class ActivationsConfig(BaseModel):
         default=8192, ge=1, description="Tokens in a shard; what a killed capture may lose"
     )
     massive_norm_ratio: float = Field(
-        default=10.0,
+        default=5.0,
         gt=1.0,
         description="A token is massive when its row norm exceeds this many times the median",
     )

@@ -9,6 +9,7 @@ the table, since another layout may use the same file. Which rows make a shard i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -101,7 +102,8 @@ def write_shard(path: Path, rows: Float[Tensor, "n_rows width"]) -> ShardFile:
         _publish(temporary, path)
         _write_sidecar(path, written)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise ShardError(
             f"writing shard {path} ({values.nbytes / 1e6:.1f} MB) failed: {error}; shards written "
             "before are whole and kept; make room on the disk (or point the lake to another one) "

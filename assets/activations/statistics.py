@@ -4,8 +4,10 @@ A few tokens, mostly the first of a text, act as attention sinks and have rows m
 than all others (Sun et al. 2024, "Massive Activations in Large Language Models"). They would
 dominate every squared error: a dictionary that explains only them reads as near-perfect. A token
 is massive when its row norm exceeds `massive_norm_ratio` times the median norm of the site's
-rows; the median, unlike the mean, does not move with them. What fits do with massive rows is
-factorization's matter.
+rows; the median, unlike the mean, does not move with them. The default, 5, is measured: SmolLM2's
+sinks at layer 29 sit at 8.6 medians and carry 78 % of the energy, while in 21 of its 30 layers no
+row is above 4.3; they are also not only first tokens (layer 2: positions 0 to 5). What
+fits do with massive rows is factorization's matter.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class EvidenceConfig(BaseModel):
         16, ge=0, le=512, description="Tokens of the document kept on each side of the peak"
     )
     firing_share: float = Field(
-        0.1,
+        0.2,
         ge=0.0,
         lt=1.0,
         description="A feature fires in a document whose strongest coefficient is above this share "

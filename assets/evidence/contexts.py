@@ -52,7 +52,7 @@ def coefficients_frame(
     `rows` are the tokens.row values of the matrix's rows; without it, 0 … n_tokens − 1.
     """
     entries = sparse.coo_matrix(matrix)
-    n_tokens = matrix.shape[0]
+    n_tokens = int(entries.get_shape()[0])
     token_rows = np.arange(n_tokens) if rows is None else np.asarray(rows)
     if len(token_rows) != n_tokens:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The evidence assets: `contexts` (from the coefficients) and `vocab_projection` (from the model)."""
+"""The evidence assets: `contexts` (from coefficients) and `vocab_projection` (from the model)."""
 
 from collections.abc import Iterator
 

@@ -21,6 +21,8 @@ INITS: tuple[Init, ...] = ("random", "kmeans", "svd")
 
 # Rounds of spherical k-means: a start, not a clustering.
 KMEANS_ROUNDS = 5
+# Tokens among which k-means++ looks for its centres.
+SEEDING_SAMPLE = 2_048
 # Multiplicative updates never leave zero, so every initial coefficient is at least this.
 SMALLEST_COEFFICIENT = 1e-6
 
@@ -68,7 +70,7 @@ def _spherical_kmeans(
     neurons: Tensor, n_clusters: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Sums of each cluster's tokens, and each token's cluster, by cosine."""
-    centres = unit_rows(neurons[:, _token_sample(neurons, n_clusters, generator)].t())
+    centres = _spread_tokens(neurons, n_clusters, generator)
     members = (centres @ neurons).argmax(dim=0)
     sums = centres
     for _ in range(KMEANS_ROUNDS):
@@ -77,6 +79,23 @@ def _spherical_kmeans(
         centres = torch.where(is_empty[:, None], centres, unit_rows(sums))
         members = (centres @ neurons).argmax(dim=0)
     return torch.where((sums == 0).all(dim=1, keepdim=True), centres, sums), members
+
+
+def _spread_tokens(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Unit rows of tokens drawn one by one, far from those drawn before (k-means++, by cosine).
+
+    Drawn from a random sample of tokens, so that the cost stays small beside the fit.
+    """
+    sample = _token_sample(neurons, max(SEEDING_SAMPLE, 2 * size), generator)
+    tokens = unit_rows(neurons[:, sample].t().contiguous())
+    distances = (tokens != 0).any(dim=1).double().cpu().clamp(min=1e-12)
+    chosen = []
+    for _ in range(size):
+        chosen.append(int(torch.multinomial(distances, 1, generator=generator)))
+        cosines = (tokens @ tokens[chosen[-1]]).double().cpu()
+        # A token already drawn keeps a trace of weight: there may be no other left.
+        distances = torch.minimum(distances, 1 - cosines).clamp(min=1e-12)
+    return tokens[torch.tensor(chosen, device=tokens.device)]
 
 
 def _signed_singular_vectors(neurons: Tensor, n_features: int) -> Tensor:

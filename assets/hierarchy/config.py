@@ -29,7 +29,13 @@ class HierarchyConfig(BaseModel):
         le=10,
         description="L1 penalty on the edges' weights, for dictionary rows of unit norm",
     )
-    max_iter: int = Field(default=200, ge=1, le=100_000, description="Most iterations of a level")
+    n_starts: int = Field(
+        default=8,
+        ge=1,
+        le=1_000,
+        description="Fits of a level from different starts, of which the best is kept",
+    )
+    max_iter: int = Field(default=200, ge=1, le=100_000, description="Most iterations of a fit")
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the levels' fits")
 
     @model_validator(mode="after")

@@ -36,4 +36,4 @@ def neuron_overlap_frame(dictionary: Float[Tensor, "k d"]) -> pl.DataFrame:
         }
     )
     schema = NEURON_OVERLAP.empty().drop(NEURON_OVERLAP.partition_by).schema
-    return frame.cast(dict(schema)).sort("feature_id", "other_feature_id")
+    return frame.cast(schema).sort("feature_id", "other_feature_id")

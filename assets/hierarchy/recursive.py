@@ -7,8 +7,8 @@ from a share of the child's strongest one on. Shafran, Geiger and Geva (2025), s
 400 → 200 → 100 → 50. Fine-tuning all levels jointly on the activations does not belong here.
 
 Sparsity: a parent stands for several children and must reach the neurons of all of them. One with
-k_child / k_parent children, of s neurons each, needs at most s · k_child / k_parent, the size of the
-union of disjoint supports; that is what a parent may use.
+k_child / k_parent children, of s neurons each, needs at most s · k_child / k_parent, the size of
+the union of disjoint supports; that is what a parent may use.
 """
 
 from __future__ import annotations
@@ -51,30 +51,39 @@ def recursive_snmf(
     children = dictionary
     levels = []
     for level, rank in enumerate(config.ranks_for(dictionary.shape[0])):
-        keep_fraction = parent_keep_fraction(children, rank)
+        levels.append(_best_level(children, level, rank, config))
+        children = levels[-1].dictionary
+    return levels
+
+
+def _best_level(
+    children: Float[Tensor, "n_children d"], level: int, rank: int, config: HierarchyConfig
+) -> HierarchyLevel:
+    """The fit of lowest objective of n_starts: with few rows, local optima are common."""
+    keep_fraction = parent_keep_fraction(children, rank)
+    best: SemiNMF | None = None
+    for start in range(config.n_starts):
         model = SemiNMF(
             n_components=rank,
             keep_fraction=keep_fraction,
             coefficient_penalty=config.coefficient_penalty,
             max_iter=config.max_iter,
-            random_state=config.seed + level,
-        )
-        weights = torch.as_tensor(model.fit_transform(children))
-        parents = torch.as_tensor(model.components_)
-        levels.append(
-            HierarchyLevel(
-                level=level,
-                weights=weights,
-                dictionary=parents,
-                keep_fraction=keep_fraction,
-                explained_variance=model.explained_variance_,
-                n_iter=model.n_iter_,
-                is_converged=model.is_converged_,
-                stop_reason=model.stop_reason_,
-            )
-        )
-        children = parents
-    return levels
+            random_state=config.seed + start,
+        ).fit(children)
+        if best is None or model.objective_trace_[-1] < best.objective_trace_[-1]:
+            best = model
+    if best is None:
+        raise ValueError(f"hierarchy.n_starts {config.n_starts} found; expected at least 1")
+    return HierarchyLevel(
+        level=level,
+        weights=torch.as_tensor(best.transform(children)),
+        dictionary=torch.as_tensor(best.components_),
+        keep_fraction=keep_fraction,
+        explained_variance=best.explained_variance_,
+        n_iter=best.n_iter_,
+        is_converged=best.is_converged_,
+        stop_reason=best.stop_reason_,
+    )
 
 
 def parent_keep_fraction(children: Float[Tensor, "k d"], n_parents: int) -> float:

@@ -10,6 +10,7 @@ EMBEDDED = "embedded"
 EMBEDDED_RECORDED_NAME = "embedded:smollm2-135m-instruct"
 
 LlmLabelKind = Literal["input", "output"]
+PromptStyle = Literal["words", "contexts"]
 
 
 class LlmConfig(BaseModel):
@@ -72,6 +73,11 @@ class LabelsConfig(BaseModel):
     score_kinds: tuple[LlmLabelKind, ...] = Field(
         ("input",), description="Kinds of label that are scored on held-out contexts"
     )
+    prompt_style: Literal["auto", "words", "contexts"] = Field(
+        "auto",
+        description="words: only the peak words, for small LLMs; contexts: marked contexts; auto: "
+        "words when the LLM is embedded, else contexts",
+    )
     n_contexts_shown: int = Field(
         8, ge=1, le=100, description="Contexts shown per feature, top and sampled ones in turn"
     )
@@ -85,6 +91,12 @@ class LabelsConfig(BaseModel):
         24, ge=3, le=400, description="Words of a context that are shown, around its peak"
     )
     seed: int = Field(0, ge=0, description="Seed sent with every request")
+
+    def style_for(self, llm: LlmConfig) -> PromptStyle:
+        """The style of prompt that `llm` is asked with."""
+        if self.prompt_style == "auto":
+            return "words" if llm.is_embedded else "contexts"
+        return self.prompt_style
 
     @field_validator("kinds", "score_kinds")
     @classmethod

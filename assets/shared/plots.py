@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def markdown_plot(draw: Callable[[Axes], None], title: str, x: str, y: str) -> str:
+def markdown_plot(draw: Callable[[Axes], object], title: str, x: str, y: str) -> str:
     """A Markdown image (PNG inside) of what `draw` puts on a pair of axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

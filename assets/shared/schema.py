@@ -104,9 +104,9 @@ class Table:
         found, declared = set(frame.columns), set(self.column_names)
         if found != declared:
             raise SchemaError(
-                f"table {self.name}: undeclared columns {sorted(found - declared)}, missing columns "
-                f"{sorted(declared - found)}; declare them in assets/{self.stage}/tables.py or mend "
-                "the frame"
+                f"table {self.name}: undeclared columns {sorted(found - declared)}, missing "
+                f"columns {sorted(declared - found)}; declare them in "
+                f"assets/{self.stage}/tables.py or mend the frame"
             )
         try:
             frame = frame.select(pl.col(c.name).cast(c.polars_type) for c in self.columns)
@@ -151,7 +151,10 @@ SITE = Column(
 )
 FIT = Column("fit", "VARCHAR", "Fit: method and rank, e.g. snmf-k064")
 FEATURE_ID = Column(
-    "feature_id", "INTEGER", "Feature: row of the dictionary, unique within a site and fit", minimum=0
+    "feature_id",
+    "INTEGER",
+    "Feature: row of the dictionary, unique within a site and fit",
+    minimum=0,
 )
 
 

@@ -51,7 +51,7 @@ class SteeringConfig(BaseModel):
     top_p: float = Field(0.3, gt=0.0, le=1.0, description="Sampling: nucleus mass")
     temperature: float = Field(1.0, gt=0.0, description="Sampling temperature")
     batch_rows: int = Field(
-        16, ge=1, le=1024, description="Rows of every generation and calibration batch"
+        16, ge=1, le=1024, description="Rows of every generation batch, the last one filled up"
     )
     judge: Literal["graded", "json"] = Field(
         "graded",

@@ -34,7 +34,8 @@ def steering_assets(
 ) -> Iterator[dg.MaterializeResult]:
     from assets.factorization.frames import dictionary_matrix
     from assets.factorization.strength_order import strongest_features
-    from assets.labels.call_records import cost_summary, llm_calls_frame
+    from assets.labels.call_costs import cost_summary
+    from assets.labels.call_records import llm_calls_frame
     from assets.steering.calibration import calibrate_strengths
     from assets.steering.generation import SamplingSettings, generate_steered
     from assets.steering.judging import build_requests, labels_to_judge, score_texts

@@ -76,32 +76,27 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+# Chosen among five forms by SmolLM2-135M's graded ratings of 16 texts that show their concept
+# against the same texts asked about another one (AUROC 0.71, 14 of 16 pairs in order; 0.57 for a
+# form that defined the ratings at length) and of 12 fluent against 6 broken texts (AUROC 0.85).
 CONCEPT_PROMPT = JudgePrompt(
     name="steering_concept",
-    instruction=(
-        "You rate how clearly a text shows a concept. "
-        "0: the concept is absent. 1: it is hinted at. 2: it is clearly present. "
-        "Ignore grammar and style. Answer with the rating only."
-    ),
-    question="Concept: {label}\nText: {text}\nRating (0, 1 or 2):",
+    instruction="Is the text about the concept? 0 = no, 1 = partly, 2 = yes.",
+    question="Text: {text}\nIs it about {label}? (0 = no, 1 = partly, 2 = yes)",
     shots=(
-        ("cooking", "I think that the soup needs more salt and an hour on the stove.", 2),
-        ("football", "I think that the law was passed in the spring of that year.", 0),
-        ("rain and storms", "She said the sky was dark and she took a coat.", 1),
-        ("numbers", "It is said that three of the twelve boats and forty men came back.", 2),
-        ("music", "The thing is that the price of the house has gone up again.", 0),
-        ("doctors and illness", "We were told that he stayed in bed and felt weak.", 1),
+        ("cooking", "I think that the soup needs more salt.", 2),
+        ("football", "I think that the soup needs more salt.", 0),
+        ("rain", "She said the sky was dark.", 1),
+        ("football", "The team scored two goals.", 2),
+        ("cooking", "The team scored two goals.", 0),
+        ("health", "He stayed in bed.", 1),
     ),
 )
 
 FLUENCY_PROMPT = JudgePrompt(
     name="steering_fluency",
-    instruction=(
-        "You rate how fluent a text is. "
-        "0: broken, repeated or meaningless words. 1: readable with clear mistakes. "
-        "2: natural text. The end may be cut off. Answer with the rating only."
-    ),
-    question="Text: {text}\nRating (0, 1 or 2):",
+    instruction="Rate from 0 to 2 how well the text is written.",
+    question="Text: {text}\nRating:",
     shots=(
         ("", "I think that the soup needs more salt and an hour on the stove.", 2),
         ("", "She said the the the the the the the the the the the", 0),

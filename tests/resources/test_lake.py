@@ -58,7 +58,10 @@ def test_each_write_is_one_snapshot_with_its_commit_details(lake: Lake) -> None:
     newest = lake.snapshots().row(0, named=True)
     assert newest["snapshot_id"] == second
     assert json.loads(newest["commit_extra_info"]) == {
-        "asset": "toys", "partition": "p", "run_id": "run-1", "fingerprint": "f",
+        "asset": "toys",
+        "partition": "p",
+        "run_id": "run-1",
+        "fingerprint": "f",
     }
 
 
@@ -187,17 +190,25 @@ def test_a_writer_killed_half_way_leaves_the_lake_as_it_was(tmp_path: Path) -> N
 def test_a_declaration_that_gained_a_nullable_column_keeps_old_rows(lake: Lake) -> None:
     lake.replace({TABLE: toys(2)}, PARTITION, COMMIT)
     grown = Table(
-        TABLE.name, TABLE.stage, TABLE.description,
+        TABLE.name,
+        TABLE.stage,
+        TABLE.description,
         (*TABLE.columns, Column("added", "VARCHAR", "new", nullable=True)),
-        TABLE.key, TABLE.partition_by,
+        TABLE.key,
+        TABLE.partition_by,
     )
     reopened = Lake(lake.root)
     assert reopened.read(grown)["added"].to_list() == [None, None]
     retyped = Table(
-        TABLE.name, TABLE.stage, TABLE.description,
-        tuple(Column(c.name, "VARCHAR", "x", nullable=True) if c.name == "share" else c
-              for c in grown.columns),
-        TABLE.key, TABLE.partition_by,
+        TABLE.name,
+        TABLE.stage,
+        TABLE.description,
+        tuple(
+            Column(c.name, "VARCHAR", "x", nullable=True) if c.name == "share" else c
+            for c in grown.columns
+        ),
+        TABLE.key,
+        TABLE.partition_by,
     )
     with pytest.raises(LakeError, match="stored as DOUBLE, declared VARCHAR"):
         Lake(lake.root).read(retyped)

@@ -18,8 +18,12 @@ def test_a_declaration_with_a_wrong_type_or_key_is_refused() -> None:
 
 def test_conforming_orders_columns_and_casts_types() -> None:
     table = Table(
-        "t", "shared", "x", (SITE, Column("n", "BIGINT", "x"), Column("w", "FLOAT", "x")),
-        ("site", "n"), ("site",),
+        "t",
+        "shared",
+        "x",
+        (SITE, Column("n", "BIGINT", "x"), Column("w", "FLOAT", "x")),
+        ("site", "n"),
+        ("site",),
     )
     frame = table.conform(pl.DataFrame({"w": [1, 2], "n": [3, 4]}), {"site": "a"})
     assert frame.schema == {"site": pl.String, "n": pl.Int64, "w": pl.Float32}

@@ -19,6 +19,7 @@ from resources.subject_model import load_subject_model
 
 SITE = ActivationSite(15)
 CONFIG = SteeringConfig()
+TARGETS = (0.025, 0.1, 0.5)
 
 
 @pytest.mark.slow
@@ -26,7 +27,7 @@ def test_steering_a_real_model_end_to_end() -> None:
     subject = load_subject_model("smollm2-135m-instruct", cache_folder=Path(".cache/models"))
     model, tokenizer = subject.model, subject.tokenizer
     generator = torch.Generator().manual_seed(0)
-    directions = torch.zeros(6, 1536)
+    directions = torch.zeros(3, 1536)
     for row in directions:  # sparse, as features are
         row[torch.randperm(1536, generator=generator)[:15]] = torch.randn(15, generator=generator)
     directions /= directions.norm(dim=1, keepdim=True)
@@ -36,15 +37,15 @@ def test_steering_a_real_model_end_to_end() -> None:
         model,
         SITE,
         directions,
-        feature_ids=range(6),
+        feature_ids=range(3),
         signs=CONFIG.signs,
-        target_kl_nats=CONFIG.target_kl_nats,
+        target_kl_nats=TARGETS,
         prompt_ids=prompt_ids,
     )
-    assert len(run.rows) == 6 * 2 * 7
+    assert len(run.rows) == 3 * 2 * 3
     reached = run.rows.filter(pl.col("is_converged"))
     assert len(reached) >= 0.9 * len(run.rows), run.rows.filter(~pl.col("is_converged"))
-    for row in reached.gather_every(11).iter_rows(named=True):
+    for row in reached.gather_every(4).iter_rows(named=True):
         vector = (1 if row["sign"] == "+" else -1) * row["strength"] * directions[row["feature_id"]]
         kls = []
         for ids in prompt_ids:
@@ -58,14 +59,14 @@ def test_steering_a_real_model_end_to_end() -> None:
         assert kl == pytest.approx(row["target_kl_nats"], rel=CONFIG.tolerance + 1e-3)
 
     plan = plan_texts(
-        run.rows.filter(target_kl_nats=0.5).head(6),
+        run.rows.filter(target_kl_nats=0.5).head(4),
         dict(enumerate(directions)),
         prompts=CONFIG.neutral_prompts,
         prompt_ids=prompt_ids,
-        n_texts=3,
+        n_texts=2,
         seed=1,
     )
-    settings = SamplingSettings(max_new_tokens=20)
+    settings = SamplingSettings(max_new_tokens=12)
     texts = generate_steered(model, tokenizer, SITE, plan.to_generate, settings)
     reordered = generate_steered(model, tokenizer, SITE, plan.to_generate[::-1], settings)
     alone = [
@@ -74,10 +75,9 @@ def test_steering_a_real_model_end_to_end() -> None:
     ]
     assert texts == reordered[::-1] and texts[::6] == alone
     frame = texts_frame(plan, texts)
-    assert all(text.startswith(" ") for text in frame.filter(status="ok")["text"])
     steered = frame.filter(pl.col("sign") != "0", status="ok")
     assert len(set(steered["text"])) > len(steered) // 2
 
     projection = project_vocabulary(model, tokenizer, SITE, directions, n_vocab=5)
-    assert len(projection) == 6 * 2 * 5
+    assert len(projection) == 3 * 2 * 5
     assert projection["token"].str.len_chars().mean() > 2, "tokens are whole"

@@ -1,0 +1,116 @@
+"""Which of the corpus's own concepts a feature fires on, measured on documents not used to choose.
+
+The documents are split in two halves, stratified by concept, by seed. On the first half the
+feature's concept is the one with the highest AUROC; the AUROC reported is that concept's on the
+second half. Choosing and measuring on the same documents would report the luckiest of many
+concepts: for scores that mean nothing, well above 0.5 instead of 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float, Int
+
+from assets.detection.concept_statistics import auroc_matrix, concept_statistics
+from assets.detection.config import DetectionConfig
+from assets.detection.result_rows import CONCEPT_DETECTION_SCHEMA, empty_row, statistics_row
+
+# A concept needs this many documents in each half, or its AUROC says nothing.
+FEWEST_PER_HALF = 2
+SOURCE = "corpus"
+
+
+def corpus_concept_rows(
+    scores: Float[np.ndarray, "n_documents k"],
+    concepts: Sequence[str | None],
+    config: DetectionConfig,
+    feature_ids: Sequence[int] | None = None,
+) -> pl.DataFrame:
+    """Rows of `concept_detection` with source corpus, one a feature (column of `scores`).
+
+    `scores` are max_cosine_scores of the documents, NaN where there is none; `concepts` holds each
+    document's concept or None. A corpus without concepts gives rows with status not_applicable.
+    """
+    n_documents, k = scores.shape
+    if len(concepts) != n_documents:
+        raise ValueError(f"{n_documents} rows of scores with {len(concepts)} concepts")
+    ids = list(range(k)) if feature_ids is None else list(feature_ids)
+    if not any(concepts):
+        reason = "the corpus's documents name no concepts"
+        return _without_concepts(ids, "not_applicable", reason)
+    # A document without tokens scores NaN for every feature, a zero feature for every document.
+    is_finite = np.isfinite(scores)
+    has_score = np.asarray(is_finite.any(axis=1))
+    is_live = np.asarray(is_finite[has_score].all(axis=0)) & has_score.any()
+    labelled = [concept for concept, has in zip(concepts, has_score, strict=True) if has]
+    choose_half = split_in_halves(labelled, config.seed)
+    names, membership = concept_membership(labelled, choose_half)
+    if not names and has_score.any():
+        reason = (
+            f"no concept has {2 * FEWEST_PER_HALF} documents or more beside documents of another: "
+            "half of a concept's documents choose it, half measure it"
+        )
+        return _without_concepts(ids, "not_applicable", reason)
+
+    live_scores = scores[has_score][:, is_live]
+    chosen = np.zeros(live_scores.shape[1], dtype=int)
+    if live_scores.size:
+        chosen = auroc_matrix(live_scores[choose_half], membership[choose_half]).argmax(axis=1)
+    measured_scores, measured = live_scores[~choose_half], membership[~choose_half]
+    rows = []
+    live_position = np.cumsum(is_live) - 1
+    for column, feature_id in enumerate(ids):
+        if not is_live[column]:
+            reason = "the feature direction is zero, so it has no cosine with any activation"
+            rows.append(empty_row(feature_id, SOURCE, "failed", reason))
+            continue
+        position = live_position[column]
+        concept = int(chosen[position])
+        of_concept = measured[:, concept]
+        statistics = concept_statistics(
+            measured_scores[of_concept, position],
+            measured_scores[~of_concept, position],
+            n_bootstrap=config.n_bootstrap,
+            confidence=config.confidence,
+            seed=config.seed,
+        )
+        rows.append(statistics_row(feature_id, SOURCE, names[concept], statistics))
+    return pl.DataFrame(rows, schema=CONCEPT_DETECTION_SCHEMA)
+
+
+def split_in_halves(concepts: Sequence[str | None], seed: int) -> Bool[np.ndarray, " n_documents"]:
+    """True for the documents to choose on: half of each concept's, drawn by seed."""
+    generator = np.random.default_rng(seed)
+    by_concept: dict[str | None, list[int]] = {}
+    for index, concept in enumerate(concepts):
+        by_concept.setdefault(concept, []).append(index)
+    to_choose = np.zeros(len(concepts), dtype=bool)
+    for concept in sorted(by_concept, key=lambda name: (name is None, name or "")):
+        indices: Int[np.ndarray, " n"] = generator.permutation(by_concept[concept])
+        to_choose[indices[: len(indices) // 2]] = True
+    return to_choose
+
+
+def concept_membership(
+    concepts: Sequence[str | None], choose_half: Bool[np.ndarray, " n_documents"]
+) -> tuple[list[str], Bool[np.ndarray, "n_documents c"]]:
+    """Names of the concepts that both halves can tell of, and which document is of which."""
+    of_concept = np.array(["" if concept is None else concept for concept in concepts], dtype=str)
+    names: list[str] = []
+    columns: list[np.ndarray] = []
+    for name in sorted({concept for concept in concepts if concept}):
+        column = of_concept == name
+        halves = (column[choose_half], column[~choose_half])
+        if all(FEWEST_PER_HALF <= half.sum() < len(half) for half in halves):
+            names.append(name)
+            columns.append(column)
+    membership = np.stack(columns, axis=1) if columns else np.zeros((len(concepts), 0), dtype=bool)
+    return names, membership
+
+
+def _without_concepts(feature_ids: Sequence[int], status: str, reason: str) -> pl.DataFrame:
+    rows = [empty_row(feature_id, SOURCE, status, reason) for feature_id in feature_ids]
+    return pl.DataFrame(rows, schema=CONCEPT_DETECTION_SCHEMA)

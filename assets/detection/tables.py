@@ -1,0 +1,84 @@
+"""The lake tables of the detection stage."""
+
+from __future__ import annotations
+
+from assets.labels.tables import REQUEST_HASH
+from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
+
+PROBE_SENTENCES = Table(
+    name="probe_sentences",
+    stage="detection",
+    description=(
+        "Sentences that a feature should fire on (an LLM wrote them for the feature's label) and "
+        "neutral ones (from a list bundled with the code), each with the feature's score on it"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("kind", "VARCHAR", "activating (written for the label) or neutral (bundled)"),
+        Column("sentence_index", "INTEGER", "Order within the kind", minimum=0),
+        Column("sentence", "VARCHAR", "The sentence; NULL where none was written", nullable=True),
+        Column(
+            "score",
+            "DOUBLE",
+            "Largest cosine of the feature direction and the activation over the sentence's tokens",
+            "cosine",
+            nullable=True,
+            minimum=-1.0001,
+            maximum=1.0001,
+        ),
+        REQUEST_HASH,
+        *status_columns("ok; failed; not_attempted (no label, or max_features)"),
+    ),
+    key=("site", "fit", "feature_id", "kind", "sentence_index"),
+    partition_by=("site", "fit"),
+)
+
+
+def _probability(name: str, description: str) -> Column:
+    return Column(name, "DOUBLE", description, nullable=True, minimum=0.0, maximum=1.0)
+
+
+CONCEPT_DETECTION = Table(
+    name="concept_detection",
+    stage="detection",
+    description=(
+        "Whether a feature fires on its concept: on generated sentences for its label (source "
+        "generated) and on the corpus's own concepts (source corpus: the concept is chosen on one "
+        "half of the documents and measured on the other)"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("source", "VARCHAR", "generated (the label's probe sentences) or corpus"),
+        Column("concept", "VARCHAR", "The label, or the corpus's best concept", nullable=True),
+        Column("n_positive", "INTEGER", "Sentences or documents of the concept", nullable=True),
+        Column("n_negative", "INTEGER", "Neutral sentences or other documents", nullable=True),
+        Column("mean_positive", "DOUBLE", "Mean score of the positives", "cosine", nullable=True),
+        Column("mean_negative", "DOUBLE", "Mean score of the negatives", "cosine", nullable=True),
+        Column(
+            "s_cd",
+            "DOUBLE",
+            "ln(mean_positive / mean_negative); NULL where a mean is not above 0",
+            "nats",
+            nullable=True,
+        ),
+        _probability("auroc", "P(a positive scores above a negative), ties half"),
+        _probability("auroc_low", "Lower end of auroc's bootstrap interval"),
+        _probability("auroc_high", "Upper end of auroc's bootstrap interval"),
+        Column(
+            "cohens_d",
+            "DOUBLE",
+            "Difference of the means over the pooled standard deviation",
+            "standard deviations",
+            nullable=True,
+        ),
+        *status_columns("ok; partial; failed; not_attempted; not_applicable (no corpus concepts)"),
+    ),
+    key=("site", "fit", "feature_id", "source"),
+    partition_by=("site", "fit"),
+)
+
+DETECTION_TABLES = (PROBE_SENTENCES, CONCEPT_DETECTION)

@@ -1,0 +1,127 @@
+"""The lake tables of the labels stage; `llm_calls` is also written by detection and steering."""
+
+from __future__ import annotations
+
+from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
+
+REQUEST_HASH = Column(
+    "request_hash",
+    "VARCHAR",
+    "The call in llm_calls that gave it; NULL where no LLM was asked",
+    nullable=True,
+)
+
+LABELS = Table(
+    name="labels",
+    stage="labels",
+    description=(
+        "What a feature is called, by kind of label; one row a feature and kind, also where the "
+        "LLM was not asked, failed, or saw no common theme"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column(
+            "kind",
+            "VARCHAR",
+            "input: an LLM's, from contexts; output: an LLM's, from the vocabulary projection; "
+            "token_summary: the most frequent peak words, no LLM",
+        ),
+        Column("label", "VARCHAR", "The label; NULL unless the status is ok", nullable=True),
+        *status_columns(
+            "ok; none (no evidence, or the LLM saw no theme); failed; not_attempted (max_features)"
+        ),
+        Column("prompt_name", "VARCHAR", "Prompt it was asked with", nullable=True),
+        Column("prompt_version", "VARCHAR", "Hash of the prompt's template", nullable=True),
+        Column("llm_model", "VARCHAR", "LLM that wrote it", nullable=True),
+        REQUEST_HASH,
+    ),
+    key=("site", "fit", "feature_id", "kind"),
+    partition_by=("site", "fit"),
+)
+
+LABEL_SCORES = Table(
+    name="label_scores",
+    stage="labels",
+    description=(
+        "How well a label tells contexts in which its feature fires from contexts in which it does "
+        "not, on contexts that the labeller never saw"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("kind", "VARCHAR", "Kind of the label that is scored: input or output"),
+        Column(
+            "method",
+            "VARCHAR",
+            "detection: the judge is asked of each context if it fits the label",
+        ),
+        Column("n_positive", "INTEGER", "Held-out contexts judged", "contexts", minimum=0),
+        Column("n_negative", "INTEGER", "Contexts without firing judged", "contexts", minimum=0),
+        Column(
+            "n_failed", "INTEGER", "Contexts the judge did not answer on", "contexts", minimum=0
+        ),
+        Column(
+            "balanced_accuracy",
+            "DOUBLE",
+            "Mean of the hit rates on positives and negatives, yes where P(yes) > 0.5",
+            nullable=True,
+            minimum=0.0,
+            maximum=1.0,
+        ),
+        Column(
+            "auroc",
+            "DOUBLE",
+            "P(a held-out context has a higher P(yes) than a negative), ties half",
+            nullable=True,
+            minimum=0.0,
+            maximum=1.0,
+        ),
+        *status_columns("ok; partial (some answers missing); failed; not_attempted (no label)"),
+    ),
+    key=("site", "fit", "feature_id", "kind", "method"),
+    partition_by=("site", "fit"),
+)
+
+LLM_CALLS = Table(
+    name="llm_calls",
+    stage="labels",
+    description=(
+        "Every request to an LLM: what was asked, what came back, what it cost. A reused answer "
+        "keeps the tokens and seconds of the call that made it and costs nothing again"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        Column("stage", "VARCHAR", "Stage that asked: labels, detection or steering"),
+        Column("call_index", "INTEGER", "Order within the stage's materialization", minimum=0),
+        Column("purpose", "VARCHAR", "What the batch was for"),
+        Column("request_hash", "VARCHAR", "Hash of model, messages, schema and sampling"),
+        Column("prompt_name", "VARCHAR", "Prompt it was asked with"),
+        Column("prompt_version", "VARCHAR", "Hash of the prompt's template"),
+        Column("prompt", "VARCHAR", "The messages, as JSON"),
+        Column("reply", "VARCHAR", "Text of the answer", nullable=True),
+        Column("llm_model", "VARCHAR", "LLM that was asked"),
+        Column("prompt_tokens", "INTEGER", "Tokens sent", "tokens", nullable=True, minimum=0),
+        Column(
+            "completion_tokens", "INTEGER", "Tokens written", "tokens", nullable=True, minimum=0
+        ),
+        Column("seconds", "DOUBLE", "Time of the call when it was made", "seconds", minimum=0.0),
+        Column(
+            "usd",
+            "DOUBLE",
+            "Price of the call in this run: 0 where reused, NULL where the price is unknown",
+            "USD",
+            nullable=True,
+            minimum=0.0,
+        ),
+        Column("was_reused", "BOOLEAN", "Answered from the cache, no call made"),
+        *status_columns("ok; failed"),
+    ),
+    key=("site", "fit", "stage", "call_index"),
+    partition_by=("site", "fit", "stage"),
+)
+
+LABELS_TABLES = (LABELS, LABEL_SCORES, LLM_CALLS)

@@ -1,0 +1,170 @@
+"""The main job on a real model and a real LLM: every stage leaves its rows, once each."""
+
+import json
+import re
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+from mini_study import write_study
+from platform_of_test import Platform
+
+from orchestration.data_dictionary import all_tables
+from orchestration.jobs import MAIN_RUN_TAG
+
+pytestmark = pytest.mark.slow
+README = Path(__file__).resolve().parents[2] / "README.md"
+SITE = "mini:smollm2-135m-instruct@L20.mlp_hidden"
+TIMINGS = ("seconds", "was_reused")
+
+
+def test_every_table_has_rows(materialized: Platform) -> None:
+    counts = {table.name: len(materialized.lake.read(table)) for table in all_tables()}
+    assert all(counts.values()), counts
+    assert counts["documents"] == 72
+    assert counts["features"] == 12 + 6
+
+
+def test_each_feature_has_one_catalogue_row_with_its_status(materialized: Platform) -> None:
+    features = materialized.lake.query("SELECT * FROM features ORDER BY fit, feature_id")
+    assert features.select("site", "fit", "feature_id").is_unique().all()
+    judged = features.filter(pl.col("status").is_in(["judged", "labelled", "failed"]))
+    left = features.filter(status="not_judged")
+    assert len(judged) <= 3 and len(left) >= 15
+    assert left["reason"].null_count() == 0
+    assert features.filter(method="snmf")["concept_auroc"].max() > 0.8
+    assert set(features["is_control"]) == {True, False}
+
+
+def test_controls_pass_through_the_same_path(materialized: Platform) -> None:
+    for table in ("calibrations", "steered_texts", "steering_scores", "labels", "contexts"):
+        fits = materialized.lake.query(f"SELECT DISTINCT fit FROM {table}")["fit"]
+        assert set(fits) == {"snmf-k012", "random-k006"}, table
+
+
+def test_calibrated_strengths_meet_their_target_or_say_why(materialized: Platform) -> None:
+    rows = materialized.lake.query("SELECT * FROM calibrations")
+    reached = rows.filter(status="ok")
+    assert len(reached) > 0
+    error = (reached["achieved_kl_nats"] - reached["target_kl_nats"]).abs()
+    assert (error <= 0.05 * reached["target_kl_nats"] + 1e-9).all()
+    assert rows.filter(pl.col("status") != "ok")["reason"].null_count() == 0
+
+
+def test_each_materialization_is_one_snapshot_with_its_run(materialized: Platform) -> None:
+    commits = materialized.lake.snapshots().filter(author="featurelake")
+    details = [json.loads(text) for text in commits["commit_extra_info"]]
+    written = [(entry["asset"], entry["partition"]) for entry in details]
+    assert len(set(written)) == len(written)
+    run_ids = {run.run_id for run in materialized.instance.get_runs()}
+    assert {entry["run_id"] for entry in details} <= run_ids
+    for entry in details:
+        assert entry["fingerprint"]
+    events = materialized.instance.get_latest_materialization_event(dg.AssetKey("features"))
+    assert events is not None and events.asset_materialization is not None
+    metadata = events.asset_materialization.metadata
+    assert metadata["lake_snapshot"].value in commits["snapshot_id"].to_list()
+
+
+def test_lineage_and_checks_are_on_the_instance(materialized: Platform) -> None:
+    graph = materialized.definitions().resolve_asset_graph()
+    assert graph.get(dg.AssetKey("features")).parent_keys >= {dg.AssetKey("steering_scores")}
+    children = [run for run in materialized.instance.get_runs() if MAIN_RUN_TAG in run.tags]
+    assert sorted(run.job_name for run in children) == [
+        "activations",
+        "corpus",
+        "features",
+        "features",
+    ]
+    evaluations = [
+        record.event_log_entry.dagster_event.asset_check_evaluation_data
+        for run in children
+        for record in materialized.instance.get_records_for_run(run.run_id).records
+        if record.event_log_entry.dagster_event
+        and record.event_log_entry.dagster_event.event_type_value == "ASSET_CHECK_EVALUATION"
+    ]
+    assert len(evaluations) > 60
+    failed = [f"{e.asset_key} {e.check_name}" for e in evaluations if not e.passed]
+    assert failed == []
+
+
+def test_llm_calls_are_recorded_with_prompt_and_reply(materialized: Platform) -> None:
+    calls = materialized.lake.query("SELECT * FROM llm_calls")
+    assert set(calls["stage"]) == {"labels", "detection", "steering"}
+    answered = calls.filter(status="ok")
+    assert len(answered) > 0.5 * len(calls)
+    assert answered["reply"].null_count() == 0
+    assert (answered["prompt_tokens"] > 0).all()
+    assert all(json.loads(prompt) for prompt in calls["prompt"])
+
+
+def test_labels_are_scored_on_contexts_that_the_labeller_did_not_see(
+    materialized: Platform,
+) -> None:
+    shared = materialized.lake.query(
+        "SELECT count(*) FROM contexts shown JOIN contexts held USING (site, fit, feature_id, "
+        "document_id) WHERE shown.kind IN ('top', 'sampled') AND held.kind = 'held_out'"
+    )
+    assert shared.item() == 0
+
+
+def test_the_readmes_queries_run(materialized: Platform) -> None:
+    queries = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(queries) >= 5
+    for query in queries:
+        # The README asks about layers and concepts of the demo; the mini study has others.
+        text = query.replace("layer = 25", "layer = 20").rstrip().rstrip(";")
+        frame = materialized.lake.query(text)
+        assert frame.width > 1
+        assert len(frame) or "Monday" in query, query
+
+
+def test_a_second_run_writes_the_same_tables_and_keeps_the_first(materialized: Platform) -> None:
+    lake = materialized.lake
+    before = int(lake.snapshots()["snapshot_id"].max())
+    assert materialized.materialize().success
+    for table in all_tables():
+        timings = [name for name in TIMINGS if name in table.column_names]
+        then = lake.read(table, version=before).drop(timings)
+        now = lake.read(table).drop(timings)
+        assert then.equals(now), table.name
+    calls = lake.query("SELECT DISTINCT was_reused FROM llm_calls WHERE status = 'ok'")
+    assert calls["was_reused"].to_list() == [True]
+
+
+def test_a_failing_partition_is_named_and_the_others_go_on(platform: Platform) -> None:
+    write_study(
+        platform.root / "studies",
+        corpus={"path": "bundled:concepts", "max_documents": 4},
+        fits=[{"method": "pca", "rank": 4}, {"method": "snmf", "rank": 4000}],
+        labels={"max_features": 0},
+        steering={"max_features": 0},
+    )
+    result = platform.materialize()
+    assert not result.success
+    message = str(result.all_events[-1]) + "".join(
+        event.step_failure_data.error.message
+        for event in result.all_events
+        if event.is_step_failure
+    )
+    assert "1 of the study's partitions failed" in message or "rank 4000 exceeds" in message
+    lake = platform.lake
+    assert lake.query("SELECT DISTINCT fit FROM features")["fit"].to_list() == ["pca-k004"]
+
+
+def test_a_layer_out_of_range_is_named_and_the_documents_stay(platform: Platform) -> None:
+    write_study(
+        platform.root / "studies",
+        corpus={"path": "bundled:concepts", "max_documents": 4},
+        models=[{"source": "smollm2-135m-instruct", "layers": [30]}],
+    )
+    result = platform.materialize()
+    assert not result.success
+    failures = [
+        event.step_failure_data.error.message
+        for event in result.all_events
+        if event.is_step_failure
+    ]
+    assert any("layer 30" in failure for failure in failures), failures
+    assert platform.lake.query("SELECT count(*) FROM documents").item() == 4

@@ -1,0 +1,45 @@
+"""Definitions over folders of the test's own, and the instance their runs are kept on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration.definitions import build_definitions
+from orchestration.jobs import MAIN_JOB
+from orchestration.schedules import run_config
+from resources.lake import Lake, LakeResource
+from resources.model_resource import SubjectModelResource
+from resources.study import StudiesResource
+
+
+@dataclass
+class Platform:
+    """Definitions over folders of the test's own, and the instance their runs are kept on."""
+
+    root: Path
+    instance: dg.DagsterInstance
+    cache_folder: Path
+
+    @property
+    def lake(self) -> Lake:
+        return LakeResource(root=str(self.root / "lake")).open()
+
+    def definitions(self) -> dg.Definitions:
+        return build_definitions(
+            {
+                "lake": LakeResource(root=str(self.root / "lake")),
+                "studies": StudiesResource(folder=str(self.root / "studies")),
+                "subject_models": SubjectModelResource(cache_folder=str(self.cache_folder)),
+            }
+        )
+
+    def materialize(self, study: str = "mini") -> dg.ExecuteInProcessResult:
+        """The main job, as the UI launches it."""
+        return (
+            self.definitions()
+            .resolve_job_def(MAIN_JOB)
+            .execute_in_process(
+                instance=self.instance, run_config=run_config(study), raise_on_error=False
+            )
+        )
