@@ -6,6 +6,8 @@ so a new model, layer or rank needs no change of code.
 
 from __future__ import annotations
 
+import warnings
+
 import dagster as dg
 
 STUDIES = dg.DynamicPartitionsDefinition(name="study")
@@ -16,4 +18,6 @@ SITE_FITS = dg.MultiPartitionsDefinition({"fit": FITS, "site": SITES})
 
 def site_of_fit() -> dg.MultiToSingleDimensionPartitionMapping:
     """Every fit of a site reads that site's activations."""
-    return dg.MultiToSingleDimensionPartitionMapping("site")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.MultiToSingleDimensionPartitionMapping("site")

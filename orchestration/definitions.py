@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from assets.detection.definitions import detection_assets
-from assets.labels.definitions import labels_assets
 
 from assets.activations.definitions import activation_assets
 from assets.catalogue.definitions import catalogue_assets
 from assets.corpus.definitions import corpus_assets
+from assets.detection.definitions import detection_assets
 from assets.evidence.definitions import evidence_assets
 from assets.factorization.definitions import factorization_assets
 from assets.hierarchy.definitions import hierarchy_assets
+from assets.labels.definitions import labels_assets
 from assets.steering.definitions import steering_assets
 from orchestration.checks import catalogue_checks
 from orchestration.console import console_logger

@@ -20,18 +20,20 @@ from resources.lake import Lake
 from resources.study import StudyError
 
 N_SHOWN = 15
+NUMBERS = ("AUROC", "steering", "over base")
 BEST_FEATURES = """
     SELECT site, fit, feature_id, coalesce(label, '–') AS label, top_tokens, concept,
-           concept_auroc, steering_score, status
+           concept_auroc, steering_score, steering_gain, status
     FROM features
     WHERE study = ? AND NOT is_control
-    ORDER BY (status = 'judged') DESC, steering_score DESC NULLS LAST, concept_auroc DESC NULLS LAST
+    ORDER BY (status = 'judged') DESC, steering_gain DESC NULLS LAST, concept_auroc DESC NULLS LAST
     LIMIT ?
 """
 CONTROL_MEANS = """
     SELECT method, is_control, count(*) AS n_features,
            avg(concept_auroc) AS concept_auroc, count(concept_auroc) AS n_auroc,
-           avg(steering_score) AS steering_score, count(steering_score) AS n_steered
+           avg(steering_score) AS steering_score, count(steering_score) AS n_steered,
+           avg(steering_gain) AS steering_gain
     FROM features WHERE study = ? GROUP BY ALL ORDER BY is_control, method
 """
 
@@ -75,9 +77,10 @@ def show_features(console: Console, lake: Lake, study: str) -> None:
         "concept",
         "AUROC",
         "steering",
+        "over base",
         "status",
     ):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("AUROC", "steering"))
+        table.add_column(heading, overflow="fold", no_wrap=heading in NUMBERS)
     for row in lake.query(BEST_FEATURES, [study, N_SHOWN]).to_dicts():
         short_site = row["site"].rpartition("@")[2]
         table.add_row(
@@ -87,11 +90,18 @@ def show_features(console: Console, lake: Lake, study: str) -> None:
             row["concept"] or "–",
             _number(row["concept_auroc"]),
             _number(row["steering_score"]),
+            _number(row["steering_gain"], sign=True),
             row["status"],
         )
     console.print(table)
     means = RichTable(title="Means over features, beside the null controls")
-    for heading in ("method", "features", "concept AUROC (n)", "steering score 0–2 (n)"):
+    for heading in (
+        "method",
+        "features",
+        "concept AUROC (n)",
+        "steering score 0–2 (n)",
+        "over base",
+    ):
         means.add_column(heading)
     for row in lake.query(CONTROL_MEANS, [study]).to_dicts():
         means.add_row(
@@ -99,6 +109,7 @@ def show_features(console: Console, lake: Lake, study: str) -> None:
             str(row["n_features"]),
             f"{_number(row['concept_auroc'])} ({row['n_auroc']})",
             f"{_number(row['steering_score'])} ({row['n_steered']})",
+            _number(row["steering_gain"], sign=True),
         )
     console.print(means)
     left = lake.query(
@@ -129,8 +140,8 @@ def show_next_steps(console: Console) -> None:
     )
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _number(value: float | None, *, sign: bool = False) -> str:
+    return "–" if value is None else f"{value:+.2f}" if sign else f"{value:.2f}"
 
 
 if __name__ == "__main__":

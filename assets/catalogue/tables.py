@@ -98,6 +98,25 @@ FEATURES = Table(
             minimum=0.0,
             maximum=2.0,
         ),
+        Column(
+            "steering_base_score",
+            "DOUBLE",
+            "Mean score of the unsteered base texts for the same label: what the judge gives for "
+            "nothing",
+            "0..2",
+            nullable=True,
+            minimum=0.0,
+            maximum=2.0,
+        ),
+        Column(
+            "steering_gain",
+            "DOUBLE",
+            "steering_score - steering_base_score",
+            "-2..2",
+            nullable=True,
+            minimum=-2.0,
+            maximum=2.0,
+        ),
         Column("steering_sign", "VARCHAR", "Sign of that best setting", nullable=True),
         Column(
             "steering_target_kl_nats",

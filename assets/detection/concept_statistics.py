@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -64,10 +65,8 @@ def bootstrap_auroc(
 
     Resampling is counting how often each text was drawn, so one sort serves every resample.
     """
-    generator = np.random.default_rng(seed)
     n_positive, n_negative = len(positive), len(negative)
-    times_positive = _draw_counts(generator, n_positive, n_bootstrap)
-    times_negative = _draw_counts(generator, n_negative, n_bootstrap)
+    times_positive, times_negative = _draw_counts(n_positive, n_negative, n_bootstrap, seed)
     order = np.argsort(negative, kind="stable")
     below = np.concatenate(
         [np.zeros((n_bootstrap, 1)), np.cumsum(times_negative[:, order], axis=1)], axis=1
@@ -122,10 +121,16 @@ def concept_statistics(
     )
 
 
+@lru_cache(maxsize=4)
 def _draw_counts(
-    generator: np.random.Generator, n: int, n_bootstrap: int
-) -> Float[np.ndarray, "n_bootstrap n"]:
-    return generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(float)
+    n_positive: int, n_negative: int, n_bootstrap: int, seed: int
+) -> tuple[Float[np.ndarray, "n_bootstrap p"], Float[np.ndarray, "n_bootstrap q"]]:
+    """How often each text is drawn in each resample; features of equal group sizes share them."""
+    generator = np.random.default_rng(seed)
+    return tuple(
+        generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float32)
+        for n in (n_positive, n_negative)
+    )  # pyright: ignore[reportReturnType]
 
 
 def _log_ratio(numerator: float | None, denominator: float | None) -> float | None:

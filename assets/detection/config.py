@@ -11,28 +11,39 @@ class DetectionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_features: int | None = Field(
-        None, ge=0, description="Features probed with sentences per fit, strongest first; null: all"
+        default=None,
+        ge=0,
+        description="Features probed with sentences per fit, strongest first; null: all",
     )
     max_features_controls: int | None = Field(
-        None, ge=0, description="The same for the null controls (random, permuted)"
+        default=None, ge=0, description="The same for the null controls (random, permuted)"
     )
     n_activating: int = Field(
-        5, ge=1, le=50, description="Sentences about the label that the LLM writes per feature"
+        default=5,
+        ge=1,
+        le=50,
+        description="Sentences about the label that the LLM writes per feature",
     )
     n_neutral: int = Field(
-        5, ge=1, le=24, description="Neutral sentences per feature, drawn from a bundled list"
+        default=5,
+        ge=1,
+        le=24,
+        description="Neutral sentences per feature, drawn from a bundled list",
     )
     max_sentence_tokens: int = Field(
-        40, ge=8, le=200, description="Longest sentence the LLM may write, in its tokens"
+        default=40, ge=8, le=200, description="Longest sentence the LLM may write, in its tokens"
     )
     temperature: float = Field(
-        0.8,
+        default=0.8,
         ge=0.0,
         le=2.0,
         description="Sampling temperature of the sentences, so that they differ",
     )
     n_bootstrap: int = Field(
-        200, ge=0, le=10_000, description="Resamples of a bootstrap interval; 0 for no intervals"
+        default=200,
+        ge=0,
+        le=10_000,
+        description="Resamples of a bootstrap interval; 0 for no intervals",
     )
-    confidence: float = Field(0.95, gt=0.0, lt=1.0, description="Coverage of the intervals")
-    seed: int = Field(0, ge=0, description="Seed of sentences, splits and resamples")
+    confidence: float = Field(default=0.95, gt=0.0, lt=1.0, description="Coverage of the intervals")
+    seed: int = Field(default=0, ge=0, description="Seed of sentences, splits and resamples")

@@ -14,7 +14,7 @@ ACTIVATING_SENTENCE = Prompt(
     template="Write a sentence about: {label}",
     examples=(
         ({"label": "weather"}, "Heavy snow closed the mountain road last night."),
-        ({"label": "Italian language"}, "Penso che domani andremo al mare."),
+        ({"label": "music"}, "He practises the guitar every evening after work."),
         ({"label": "furniture"}, "She sat down on the old sofa by the window."),
     ),
     max_tokens=40,

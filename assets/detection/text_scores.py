@@ -41,7 +41,7 @@ def max_cosine_scores(
             index = text_index[start : start + ROWS_AT_ONCE].to(directions.device).long()
             # A row of zeros points nowhere: its cosine is 0 with every feature.
             cosines = torch.nn.functional.normalize(rows, dim=1, eps=1e-30) @ directions.T
-            scores.index_reduce_(0, index, cosines, "amax")
+            scores.scatter_reduce_(0, index[:, None].expand_as(cosines), cosines, "amax")
     scores[torch.isinf(scores)] = torch.nan
     scores[:, lengths == 0] = torch.nan
     return scores.double().cpu().numpy()

@@ -10,30 +10,38 @@ class EvidenceConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    n_top: int = Field(10, ge=1, le=200, description="Strongest contexts shown, one a document")
+    n_top: int = Field(
+        default=10, ge=1, le=200, description="Strongest contexts shown, one a document"
+    )
     n_sampled: int = Field(
-        5,
+        default=5,
         ge=0,
         le=200,
         description="Contexts drawn over the quantiles of the other active documents",
     )
     n_held_out: int = Field(
-        10, ge=0, le=200, description="Active contexts kept from the labeller, to score labels on"
+        default=10,
+        ge=0,
+        le=200,
+        description="Active contexts kept from the labeller, to score labels on",
     )
     n_negative: int = Field(
-        10, ge=0, le=200, description="Contexts of documents in which the feature does not fire"
+        default=10,
+        ge=0,
+        le=200,
+        description="Contexts of documents in which the feature does not fire",
     )
     window: int = Field(
-        16, ge=0, le=512, description="Tokens of the document kept on each side of the peak"
+        default=16, ge=0, le=512, description="Tokens of the document kept on each side of the peak"
     )
     firing_share: float = Field(
-        0.2,
+        default=0.2,
         ge=0.0,
         lt=1.0,
         description="A feature fires in a document whose strongest coefficient is above this share "
         "of the feature's largest",
     )
     n_vocab: int = Field(
-        20, ge=1, le=1000, description="Vocabulary tokens kept per feature and sign"
+        default=20, ge=1, le=1000, description="Vocabulary tokens kept per feature and sign"
     )
-    seed: int = Field(0, ge=0, description="Seed of the sampled and negative contexts")
+    seed: int = Field(default=0, ge=0, description="Seed of the sampled and negative contexts")

@@ -63,12 +63,12 @@ def factorization_assets(
         )
     coefficients = coefficients_frame(fitted)
     run.log.info(
-        "%s: explained variance %s, %.1f features a token, %s after %d iterations",
+        "%s: explained variance %.3f, %.1f features a token; %d iterations, %s",
         spec.fit.key,
-        fitted.explained_variance,
+        fitted.explained_variance or float("nan"),
         fitted.l0,
-        fitted.stop_reason,
         fitted.n_iter,
+        fitted.stop_reason,
     )
     plots = {}
     if len(fitted.objective_trace) > 1:

@@ -11,6 +11,7 @@ EMBEDDED_RECORDED_NAME = "embedded:smollm2-135m-instruct"
 
 LlmLabelKind = Literal["input", "output"]
 PromptStyle = Literal["words", "contexts"]
+JudgeStyle = Literal["yes_no", "choice"]
 
 
 class LlmConfig(BaseModel):
@@ -19,27 +20,36 @@ class LlmConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
-        EMBEDDED,
+        default=EMBEDDED,
         min_length=1,
         description="embedded: SmolLM2-135M-Instruct in this process, no key, no network; else the "
         "name of a model at OPENAI_BASE_URL, with the key in OPENAI_API_KEY",
     )
-    concurrency: int = Field(4, ge=1, le=256, description="Calls under way at the same time")
-    timeout_seconds: float = Field(120.0, gt=0.0, description="Longest wait for one answer")
+    concurrency: int = Field(
+        default=4, ge=1, le=256, description="Calls under way at the same time"
+    )
+    timeout_seconds: float = Field(default=120.0, gt=0.0, description="Longest wait for one answer")
     max_retries: int = Field(
-        4,
+        default=4,
         ge=0,
         le=20,
         description="Further attempts after 429, 5xx, a timeout or a lost connection",
     )
     usd_per_million_prompt_tokens: float | None = Field(
-        None, ge=0.0, description="Price of what is sent; null where unknown (0 when embedded)"
+        default=None,
+        ge=0.0,
+        description="Price of what is sent; null where unknown (0 when embedded)",
     )
     usd_per_million_completion_tokens: float | None = Field(
-        None, ge=0.0, description="Price of what is written; null where unknown (0 when embedded)"
+        default=None,
+        ge=0.0,
+        description="Price of what is written; null where unknown (0 when embedded)",
     )
     embedded_context: int = Field(
-        1024, ge=256, le=8192, description="Tokens of prompt and answer per call when embedded"
+        default=1024,
+        ge=256,
+        le=8192,
+        description="Tokens of prompt and answer per call when embedded",
     )
 
     @property
@@ -58,45 +68,68 @@ class LabelsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_features: int | None = Field(
-        None,
+        default=None,
         ge=0,
         description="Features labelled by the LLM per fit, strongest first; null for all",
     )
     max_features_controls: int | None = Field(
-        None, ge=0, description="The same for the null controls (random, permuted)"
+        default=None, ge=0, description="The same for the null controls (random, permuted)"
     )
     kinds: tuple[LlmLabelKind, ...] = Field(
-        ("input", "output"),
+        default=("input", "output"),
         description="Labels asked of the LLM: input (from contexts), output (from the vocabulary "
         "projection); token_summary needs no LLM and is always there",
     )
     score_kinds: tuple[LlmLabelKind, ...] = Field(
-        ("input",), description="Kinds of label that are scored on held-out contexts"
+        default=("input",), description="Kinds of label that are scored on held-out contexts"
     )
     prompt_style: Literal["auto", "words", "contexts"] = Field(
-        "auto",
+        default="auto",
         description="words: only the peak words, for small LLMs; contexts: marked contexts; auto: "
         "words when the LLM is embedded, else contexts",
     )
     n_contexts_shown: int = Field(
-        8, ge=1, le=100, description="Contexts shown per feature, top and sampled ones in turn"
+        default=8,
+        ge=1,
+        le=100,
+        description="Contexts shown per feature, top and sampled ones in turn",
     )
     n_vocab_shown: int = Field(
-        10, ge=1, le=100, description="Vocabulary tokens shown per feature and sign"
+        default=10, ge=1, le=100, description="Vocabulary tokens shown per feature and sign"
+    )
+    judge_style: Literal["auto", "yes_no", "choice"] = Field(
+        default="auto",
+        description="How labels are scored. yes_no: does the text fit the label; choice: the "
+        "label or another feature's, for small LLMs; auto: choice when the LLM is embedded",
+    )
+    n_foils: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="Labels of other features that each context is tried with",
     )
     n_held_out: int = Field(
-        4, ge=1, le=100, description="Held-out contexts and negatives (each) a label is scored on"
+        default=4,
+        ge=1,
+        le=100,
+        description="Held-out contexts and negatives (each) a label is scored on",
     )
     max_context_words: int = Field(
-        24, ge=3, le=400, description="Words of a context that are shown, around its peak"
+        default=24, ge=3, le=400, description="Words of a context that are shown, around its peak"
     )
-    seed: int = Field(0, ge=0, description="Seed sent with every request")
+    seed: int = Field(default=0, ge=0, description="Seed sent with every request")
 
     def style_for(self, llm: LlmConfig) -> PromptStyle:
         """The style of prompt that `llm` is asked with."""
         if self.prompt_style == "auto":
             return "words" if llm.is_embedded else "contexts"
         return self.prompt_style
+
+    def judge_style_for(self, llm: LlmConfig | None) -> JudgeStyle:
+        """How `llm` is asked whether a text fits a label; None is an LLM that is not embedded."""
+        if self.judge_style == "auto":
+            return "choice" if llm is not None and llm.is_embedded else "yes_no"
+        return self.judge_style
 
     @field_validator("kinds", "score_kinds")
     @classmethod

@@ -1,13 +1,19 @@
-"""A yes/no judge whose answer is graded: P(yes) from the first answer token's probabilities.
+"""What a judge's reply says of a text and a label, from 0 (does not fit) to 1 (fits).
+
+Yes or no, graded by the first answer token's probabilities:
 
     P(yes) = Σ p(tokens that read "yes") / Σ p(tokens that read "yes" or "no")
 
-A small judge answers "no" to nearly everything when read as text; its probabilities still order
-texts. Where the endpoint gives no log-probabilities the written yes or no counts as 1 or 0.
+Where the endpoint gives no log-probabilities the written yes or no counts as 1 or 0.
+
+Forced choice: 1 where the judge named the label, 0 where it named the foil. SmolLM2-135M is blind
+to the first question (seven wordings, 128 to 256 texts of the bundled corpus and their concepts:
+AUROC 0.38 to 0.52) but not to the second (named on 78 % of the concept's texts, 48 % of others).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 
@@ -28,6 +34,16 @@ def probability_of_yes(reply: ChatReply) -> float | None:
         return mass["yes"] / total
     word = _yes_or_no((reply.text or "").split(maxsplit=1)[0] if (reply.text or "").split() else "")
     return None if word is None else float(word == "yes")
+
+
+def choice_of_label(reply: ChatReply, label: str) -> float | None:
+    """1.0 where a forced choice fell on `label`, 0.0 where on the foil; None where it failed."""
+    if reply.status != "ok":
+        return None
+    try:
+        return float(json.loads(reply.text or "")["label"] == label)
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return None
 
 
 def _yes_or_no(token: str) -> str | None:

@@ -1,10 +1,11 @@
 """Is a label right? A judge that sees only the label must tell where the feature fires.
 
-Detection (as in delphi, Paulo et al., arXiv 2410.13928): the judge is asked of each held-out
-context, and of as many contexts in which the feature does not fire, whether the text fits the
-label, one call each. The contexts are of kind held_out and negative, which the labeller never
-sees. Reported are balanced accuracy at P(yes) = 0.5 and AUROC of P(yes). With a weak judge both
-stay near 0.5 whatever the label: read them beside another judge's.
+Detection (as in delphi, Paulo et al., arXiv 2410.13928): of each held-out context, and of as many
+contexts in which the feature does not fire, the judge is asked whether the text fits the label,
+one call each (`detection`). Small judges instead choose the text's topic from the label and a
+foil, another feature's label (`detection_choice`); the i-th held-out context and the i-th negative
+get the same foils, so a label without meaning scores 0.5. The contexts are of kind held_out and
+negative, which the labeller never sees.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ import numpy as np
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
-from assets.labels.config import LabelsConfig
+from assets.labels.config import LabelsConfig, LlmConfig
 from assets.labels.evidence_shown import context_line
-from assets.labels.judging import probability_of_yes
-from assets.labels.prompts import LABEL_FITS_TEXT
+from assets.labels.judging import choice_of_label, probability_of_yes
+from assets.labels.prompts import LABEL_FITS_TEXT, LABEL_SCHEMA, SPARE_FOILS, TOPIC_OF_TEXT
 from assets.labels.tables import LABEL_SCORES
 from assets.shared.chat import ChatReply, ChatRequest
 
-DETECTION = "detection"
+METHODS = {"yes_no": "detection", "choice": "detection_choice"}
 POSITIVE_KIND, NEGATIVE_KIND = "held_out", "negative"
 
 _SCHEMA = {
@@ -36,23 +37,29 @@ _SCHEMA = {
 
 @dataclass(frozen=True)
 class ScoreTask:
-    """One question to the judge: does this context fit this feature's label?"""
+    """One question to the judge: does this context fit this feature's label (or the foil)?"""
 
     feature_id: int
     kind: str
+    label: str
+    foil: str | None
     is_positive: bool
     document_id: str
     request: ChatRequest
 
 
 def score_requests(
-    labels: pl.DataFrame, contexts: pl.DataFrame, config: LabelsConfig
+    labels: pl.DataFrame,
+    contexts: pl.DataFrame,
+    config: LabelsConfig,
+    *,
+    llm: LlmConfig | None = None,
 ) -> list[ScoreTask]:
-    """A task for every label with status ok of `config.score_kinds` and each of its contexts.
+    """Tasks for every label with status ok of `config.score_kinds` and each of its contexts.
 
     `labels` are rows of label_rows; `contexts` the evidence table's rows of the fit. At most
-    `n_held_out` contexts of each sort, lowest rank first. Raises ValueError where a held-out
-    document was also shown to the labeller.
+    `n_held_out` contexts of each sort, lowest rank first; `n_foils` tasks a context in a forced
+    choice, else one. Raises ValueError where a held-out document was also shown to the labeller.
     """
     scored = labels.filter(pl.col("kind").is_in(config.score_kinds), pl.col("status") == "ok")
     wanted = scored["feature_id"].unique().to_list()
@@ -63,16 +70,32 @@ def score_requests(
         .sort("feature_id", "kind", "rank_in_kind")
         .group_by("feature_id", "kind", maintain_order=True)
         .head(config.n_held_out)
+        .with_columns(pl.int_range(pl.len()).over("feature_id", "kind").alias("pair"))
         .partition_by("feature_id", as_dict=True)
     )
+    is_choice = config.judge_style_for(llm) == "choice"
     tasks: list[ScoreTask] = []
     for feature_id, kind, label in scored.select("feature_id", "kind", "label").iter_rows():
+        others = scored.filter(pl.col("kind") == kind)["label"].to_list()
         rows = judged.get((feature_id,))
         for row in rows.iter_rows(named=True) if rows is not None else ():
+            seed = [config.seed, feature_id, row["pair"]]
+            foils: Sequence[str | None] = [None]
+            if is_choice:
+                foils = _draw_foils(label, others, config.n_foils, seed)
             text = context_line(row, config.max_context_words, is_marked=False)
-            request = LABEL_FITS_TEXT.request({"label": label, "text": text}, seed=config.seed)
-            is_positive = row["kind"] == POSITIVE_KIND
-            tasks.append(ScoreTask(feature_id, kind, is_positive, row["document_id"], request))
+            tasks += [
+                ScoreTask(
+                    feature_id=feature_id,
+                    kind=kind,
+                    label=label,
+                    foil=foil,
+                    is_positive=row["kind"] == POSITIVE_KIND,
+                    document_id=row["document_id"],
+                    request=_question(label, foil, text, config.seed),
+                )
+                for foil in foils
+            ]
     return tasks
 
 
@@ -81,25 +104,60 @@ def label_score_rows(
     replies: Sequence[ChatReply],
     labels: pl.DataFrame,
     config: LabelsConfig,
+    *,
+    llm: LlmConfig | None = None,
 ) -> pl.DataFrame:
     """Rows of `label_scores` without site and fit, one a row of `labels` of `score_kinds`.
 
     `replies` answer the requests of `tasks`, in order.
     """
-    answers: dict[tuple[int, str], list[tuple[bool, float | None]]] = {}
+    answers: dict[tuple[int, str], dict[tuple[bool, str], list[float | None]]] = {}
     for task, reply in zip(tasks, replies, strict=True):
-        answer = (task.is_positive, probability_of_yes(reply))
-        answers.setdefault((task.feature_id, task.kind), []).append(answer)
+        of_label = answers.setdefault((task.feature_id, task.kind), {})
+        of_label.setdefault((task.is_positive, task.document_id), []).append(_fit(task, reply))
+    method = METHODS[config.judge_style_for(llm)]
     scored = labels.filter(pl.col("kind").is_in(config.score_kinds))
-    rows = [
-        {"feature_id": feature_id, "kind": kind, "method": DETECTION}
-        | _score(answers.get((feature_id, kind), []), status)
-        for feature_id, kind, status in scored.select("feature_id", "kind", "status").iter_rows()
-    ]
+    rows: list[dict[str, Any]] = []
+    for feature_id, kind, status in scored.select("feature_id", "kind", "status").iter_rows():
+        by_context = [
+            (is_positive, _mean_of_answered(fits))
+            for (is_positive, _), fits in answers.get((feature_id, kind), {}).items()
+        ]
+        key = {"feature_id": feature_id, "kind": kind, "method": method}
+        rows.append(key | _score(by_context, status))
     return pl.DataFrame(rows, schema=_SCHEMA)
 
 
+def _question(label: str, foil: str | None, text: str, seed: int) -> ChatRequest:
+    if foil is None:
+        return LABEL_FITS_TEXT.request({"label": label, "text": text}, seed=seed)
+    schema = LABEL_SCHEMA | {"properties": {"label": {"type": "string", "enum": [label, foil]}}}
+    return TOPIC_OF_TEXT.request({"text": text}, seed=seed, json_schema=schema)
+
+
+def _draw_foils(label: str, others: Sequence[str], n: int, seed: list[int]) -> list[str]:
+    """`n` different labels that are not `label`: other features', else spare ones."""
+    generator = np.random.default_rng(seed)
+    pool: dict[str, str] = {}
+    for group in (list(others), list(SPARE_FOILS)):
+        generator.shuffle(group)
+        for foil in group:
+            pool.setdefault(foil.casefold(), foil)
+    pool.pop(label.casefold(), None)
+    return list(pool.values())[:n]
+
+
+def _fit(task: ScoreTask, reply: ChatReply) -> float | None:
+    return probability_of_yes(reply) if task.foil is None else choice_of_label(reply, task.label)
+
+
+def _mean_of_answered(fits: Sequence[float | None]) -> float | None:
+    answered = [fit for fit in fits if fit is not None]
+    return sum(answered) / len(answered) if answered else None
+
+
 def _score(answers: Sequence[tuple[bool, float | None]], label_status: str) -> dict[str, Any]:
+    """Scores of one label from its contexts' answers: is it positive, and 0 to 1 or None."""
     positive = np.array([p for is_positive, p in answers if is_positive and p is not None])
     negative = np.array([p for is_positive, p in answers if not is_positive and p is not None])
     n_failed = sum(p is None for _, p in answers)
@@ -121,13 +179,13 @@ def _score(answers: Sequence[tuple[bool, float | None]], label_status: str) -> d
         return row | {"status": "not_attempted", "reason": "no held-out contexts to judge"}
     if not len(positive) or not len(negative):
         found = f"{len(positive)} held-out contexts and {len(negative)} negatives were answered"
-        return row | {"reason": f"{found}, both are needed; {n_failed} judge calls failed"}
+        return row | {"reason": f"{found}, both are needed; {n_failed} got no answer"}
     is_positive = np.arange(len(positive) + len(negative)) < len(positive)
     return row | {
         "balanced_accuracy": float(((positive > 0.5).mean() + (negative <= 0.5).mean()) / 2),
         "auroc": float(roc_auc_score(is_positive, np.concatenate([positive, negative]))),
         "status": "partial" if n_failed else "ok",
-        "reason": f"{n_failed} of {len(answers)} judge calls failed" if n_failed else None,
+        "reason": f"{n_failed} of {len(answers)} contexts got no answer" if n_failed else None,
     }
 
 

@@ -54,8 +54,9 @@ class Prompt:
         seed: int,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        json_schema: Mapping[str, Any] | None = None,
     ) -> ChatRequest:
-        """The call that asks about `values`; sampling may be set apart from the prompt's own."""
+        """The call that asks about `values`; sampling and schema may differ from the prompt's."""
         messages = [{"role": "system", "content": self.system}]
         for example, answer in self.examples:
             messages.append({"role": "user", "content": self.template.format(**example)})
@@ -65,7 +66,7 @@ class Prompt:
             prompt_name=self.name,
             prompt_version=self.version,
             messages=tuple(messages),
-            json_schema=self.json_schema,
+            json_schema=self.json_schema if json_schema is None else json_schema,
             max_tokens=self.max_tokens if max_tokens is None else max_tokens,
             temperature=self.temperature if temperature is None else temperature,
             seed=seed,

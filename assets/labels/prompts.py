@@ -1,12 +1,12 @@
-"""What the LLM is asked: labels from words, labels from contexts, and whether a text fits a label.
+"""What the LLM is asked: labels from words or from contexts, and whether a text fits a label.
 
-Two styles. `words` is for LLMs of less than about a billion parameters: only the peak words, six
-short examples, nothing else. Tried on SmolLM2-135M-Instruct with evidence from the bundled corpus
-(32 concepts): 20 to 21 labels hit the concept or its parent; every form with lines of context hit
-fewer (11 to 18), and one text instead of chat turns none. `contexts` is for all others and follows
-automatic interpretability practice (delphi; the semi-NMF MLP-features paper): marked contexts, or
-the tokens that a feature promotes and suppresses, with leave to answer none.
-The examples' themes are not concepts of the bundled corpus, so that no label is handed over.
+Two styles. `words` is for LLMs of less than about a billion parameters: only the peak words and
+short examples, nothing else. Tried on SmolLM2-135M-Instruct with noisy evidence from the bundled
+corpus, two draws of 32 concepts: 21 and 18 labels hit the concept or its parent. Every form with
+lines of context hit fewer (11 to 18), and one text instead of chat turns none. `contexts` is for
+all others and follows automatic interpretability practice (delphi; the semi-NMF MLP-features
+paper): marked contexts, or the tokens that a feature promotes and suppresses, with leave to answer
+none. The examples' themes are not concepts of the bundled corpus: no label is handed over.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _WORDS_EXAMPLES = (
     ({"words": "chair, table, sofa, desk"}, _label("furniture")),
     ({"words": "purple, lilac"}, _label("the colour purple")),
     ({"words": "guitar, piano, violin, concert"}, _label("music")),
+    # A small LLM repeats the last example where it sees nothing: that must not be a theme.
+    ({"words": "of, seven, lamp, went, upper"}, _label("none")),
 )
 
 WORDS_INPUT = Prompt(
@@ -123,6 +125,23 @@ LABEL_FITS_TEXT = Prompt(
     max_tokens=1,
     top_logprobs=20,
 )
+
+# Asked with a schema that allows two answers only, the label and a foil: a forced choice.
+TOPIC_OF_TEXT = Prompt(
+    name="topic_of_text",
+    system="Name the topic of the text.",
+    template="Text: {text}",
+    examples=(
+        ({"text": "Heavy snow closed the mountain road."}, _label("weather")),
+        ({"text": "Penso che domani andremo al mare."}, _label("Italian language")),
+        ({"text": "They sold the old sofa last week."}, _label("furniture")),
+        ({"text": "A purple curtain hung in the hall."}, _label("the colour purple")),
+        ({"text": "She plays the guitar in a small band."}, _label("music")),
+    ),
+    max_tokens=64,
+)
+# Foils for a fit in which no other feature has a label.
+SPARE_FOILS = ("weather", "furniture", "music", "Italian language", "clothes", "travel", "family")
 
 LABEL_PROMPTS = {
     ("input", "words"): WORDS_INPUT,

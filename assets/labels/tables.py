@@ -56,7 +56,8 @@ LABEL_SCORES = Table(
         Column(
             "method",
             "VARCHAR",
-            "detection: the judge is asked of each context if it fits the label",
+            "detection: the judge says yes or no to a context and the label; detection_choice: it "
+            "chooses between the label and another feature's",
         ),
         Column("n_positive", "INTEGER", "Held-out contexts judged", "contexts", minimum=0),
         Column("n_negative", "INTEGER", "Contexts without firing judged", "contexts", minimum=0),
@@ -66,7 +67,7 @@ LABEL_SCORES = Table(
         Column(
             "balanced_accuracy",
             "DOUBLE",
-            "Mean of the hit rates on positives and negatives, yes where P(yes) > 0.5",
+            "Mean of the hit rates on positives and negatives; above 0.5 an answer means fit",
             nullable=True,
             minimum=0.0,
             maximum=1.0,
@@ -74,7 +75,7 @@ LABEL_SCORES = Table(
         Column(
             "auroc",
             "DOUBLE",
-            "P(a held-out context has a higher P(yes) than a negative), ties half",
+            "P(a held-out context is found to fit better than a negative), ties half",
             nullable=True,
             minimum=0.0,
             maximum=1.0,
@@ -124,4 +125,4 @@ LLM_CALLS = Table(
     partition_by=("site", "fit", "stage"),
 )
 
-LABELS_TABLES = (LABELS, LABEL_SCORES, LLM_CALLS)
+TABLES = (LABELS, LABEL_SCORES, LLM_CALLS)

@@ -17,48 +17,63 @@ class SteeringConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_features: int | None = Field(
-        None, ge=0, description="Features steered per fit, strongest first; null for all"
+        default=None, ge=0, description="Features steered per fit, strongest first; null for all"
     )
     max_features_controls: int | None = Field(
-        None, ge=0, description="The same for the null controls (random, permuted)"
+        default=None, ge=0, description="The same for the null controls (random, permuted)"
     )
     target_kl_nats: tuple[PositiveNats, ...] = Field(
-        (0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5),
+        default=(0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5),
         min_length=1,
         description="KL(base‖steered) at the last prompt token that each strength is calibrated to",
     )
     signs: tuple[Sign, ...] = Field(
-        ("+", "-"), min_length=1, description="Signs of the feature direction, calibrated apart"
+        default=("+", "-"),
+        min_length=1,
+        description="Signs of the feature direction, calibrated apart",
     )
     tolerance: float = Field(
-        0.05, gt=0.0, lt=1.0, description="Largest relative error of an achieved KL"
+        default=0.05, gt=0.0, lt=1.0, description="Largest relative error of an achieved KL"
     )
     max_evaluations: int = Field(
-        48, ge=2, description="Strengths tried per feature and sign, shared by its targets"
+        default=48, ge=2, description="Strengths tried per feature and sign, shared by its targets"
     )
     max_strength_ratio: float = Field(
-        100.0, gt=0.0, description="Largest strength, in median activation norms of the site"
+        default=100.0,
+        gt=0.0,
+        description="Largest strength, in median activation norms of the site",
     )
     neutral_prompts: tuple[Prompt, ...] = Field(
-        ("I think that", "It seems that", "We know that", "He said that", "This means that"),
+        default=(
+            "I think that",
+            "It seems that",
+            "We know that",
+            "He said that",
+            "This means that",
+        ),
         min_length=1,
         description="Prompts that KL is averaged over and that texts begin with; prompts of one "
         "length in tokens share their batches",
     )
-    n_texts: int = Field(8, ge=1, le=1000, description="Texts per feature, sign and target")
-    max_new_tokens: int = Field(50, ge=1, le=4096, description="Longest text, in tokens")
-    top_k: int = Field(30, ge=1, description="Sampling: tokens considered")
-    top_p: float = Field(0.3, gt=0.0, le=1.0, description="Sampling: nucleus mass")
-    temperature: float = Field(1.0, gt=0.0, description="Sampling temperature")
+    n_texts: int = Field(default=8, ge=1, le=1000, description="Texts per feature, sign and target")
+    max_new_tokens: int = Field(default=50, ge=1, le=4096, description="Longest text, in tokens")
+    top_k: int = Field(default=30, ge=1, description="Sampling: tokens considered")
+    top_p: float = Field(default=0.3, gt=0.0, le=1.0, description="Sampling: nucleus mass")
+    temperature: float = Field(default=1.0, gt=0.0, description="Sampling temperature")
     batch_rows: int = Field(
-        16, ge=1, le=1024, description="Rows of every generation batch, the last one filled up"
+        default=16,
+        ge=1,
+        le=1024,
+        description="Rows of every generation batch, the last one filled up",
     )
     judge: Literal["graded", "json"] = Field(
-        "graded",
+        default="graded",
         description="graded: expected rating under the judge's token probabilities (small judges); "
         "json: the rating it writes",
     )
-    seed: int = Field(0, ge=0, description="Text i is sampled with seed + i, whatever the feature")
+    seed: int = Field(
+        default=0, ge=0, description="Text i is sampled with seed + i, whatever the feature"
+    )
 
     @field_validator("target_kl_nats", "signs", "neutral_prompts")
     @classmethod

@@ -32,6 +32,8 @@ def steering_assets(
     subject_models: SubjectModelResource,
     chat: ChatResource,
 ) -> Iterator[dg.MaterializeResult]:
+    import polars as pl
+
     from assets.factorization.frames import dictionary_matrix
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
@@ -114,6 +116,9 @@ def steering_assets(
             requests, purpose="steering_judge"
         )
     scores = score_texts(texts, labels, replies, config.judge)
+    mean_scores = (
+        scores.drop_nulls("score").group_by("sign").agg(pl.col("score").mean()).sort("sign")
+    )
     curve = calibration.curve.drop_nulls().filter(calibration.curve["kl_nats"] > 0)
     yield from run.write(
         {CALIBRATIONS: calibration.rows, STEERED_TEXTS: texts, STEERING_SCORES: scores},
@@ -138,14 +143,7 @@ def steering_assets(
             },
             STEERING_SCORES.name: {
                 **cost_summary(replies),
-                "mean_score_by_sign": {
-                    sign: mean
-                    for sign, mean in scores.group_by("sign")
-                    .mean()
-                    .select("sign", "score")
-                    .iter_rows()
-                    if mean is not None
-                },
+                "mean_score_by_sign": dict(mean_scores.iter_rows()),
             },
         },
     )

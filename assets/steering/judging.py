@@ -19,6 +19,7 @@ from typing import Any
 
 import polars as pl
 
+from assets.labels.chosen_labels import chosen_labels
 from assets.shared.chat import Chat, ChatReply, ChatRequest
 from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT, RATINGS, Judge
 from assets.steering.tables import STEERING_SCORES
@@ -44,21 +45,16 @@ class Rating:
     reason: str | None = None
 
 
-def labels_to_judge(
-    labels: pl.DataFrame, kinds: Sequence[str] = ("input", "output", "token_summary")
-) -> dict[int, ConceptLabel]:
-    """Each feature's first label among `kinds`, in that order, whose status is ok.
+def labels_to_judge(labels: pl.DataFrame) -> dict[int, ConceptLabel]:
+    """The label that stands for each feature (labels/chosen_labels.py), where there is one.
 
-    `labels` has columns feature_id, kind, label, status. Features without such a label are left
-    out; their texts become not_attempted.
+    `labels` are rows of the table of one fit. Texts of the other features become not_attempted.
     """
-    usable = labels.filter(pl.col("label").is_not_null(), pl.col("status") == "ok")
-    chosen: dict[int, ConceptLabel] = {}
-    for kind in kinds:
-        of_kind = usable.filter(pl.col("kind") == kind).select("feature_id", "label")
-        for feature_id, label in of_kind.iter_rows():
-            chosen.setdefault(feature_id, ConceptLabel(label, kind))
-    return chosen
+    return {
+        feature_id: ConceptLabel(chosen.label, chosen.kind)
+        for feature_id, chosen in chosen_labels(labels).items()
+        if chosen.label is not None and chosen.kind is not None
+    }
 
 
 def harmonic_mean(concept: float, fluency: float) -> float:

@@ -1,0 +1,130 @@
+"""The detection assets of one fit: `probe_sentences` and `concept_detection`."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
+from assets.corpus.tables import DOCUMENTS
+from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES, TABLES
+from assets.factorization.tables import DICTIONARY, FACTORIZATIONS
+from assets.labels.tables import LABELS, LLM_CALLS
+from assets.partitions import SITE_FITS, site_of_fit
+from assets.shared.plots import histogram
+from assets.shared.progress import Progress
+from assets.stage_run import StageRun, specs_of_checks, table_specs
+from resources.chat_resource import ChatResource
+from resources.lake import LakeResource
+from resources.model_resource import SubjectModelResource
+from resources.study import StudiesResource
+
+
+@dg.multi_asset(
+    name="detection",
+    specs=table_specs(
+        TABLES,
+        deps=[
+            DICTIONARY.name,
+            LABELS.name,
+            dg.AssetDep(ACTIVATION_SHARDS.name, partition_mapping=site_of_fit()),
+        ],
+    ),
+    check_specs=specs_of_checks(TABLES),
+    partitions_def=SITE_FITS,
+    pool="subject_model",
+)
+def detection_assets(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    studies: StudiesResource,
+    subject_models: SubjectModelResource,
+    chat: ChatResource,
+) -> Iterator[dg.MaterializeResult]:
+    import numpy as np
+    import polars as pl
+
+    from assets.activations.shards import ActivationReader, ShardRecord
+    from assets.detection.corpus_concepts import corpus_concept_rows
+    from assets.detection.probe_sentences import (
+        generated_concept_rows,
+        probe_requests,
+        probe_sentence_rows,
+        sentences_to_score,
+        with_scores,
+    )
+    from assets.detection.site_scores import corpus_scores, sentence_scores
+    from assets.factorization.frames import dictionary_matrix
+    from assets.labels.call_costs import cost_summary
+    from assets.labels.call_records import llm_calls_frame
+    from assets.labels.chosen_labels import chosen_labels
+
+    run = StageRun(context, lake, studies)
+    spec = run.fit()
+    config = spec.study.detection
+    site = {"site": spec.site.key}
+    subject = subject_models.load(spec.site.model)
+    fitted = run.lake.read(FACTORIZATIONS, spec.partition).row(0, named=True)
+    dictionary = dictionary_matrix(
+        run.lake.read(DICTIONARY, spec.partition), fitted["n_features"], fitted["width"]
+    )
+
+    chosen = chosen_labels(run.lake.read(LABELS, spec.partition))
+    limit = config.max_features_controls if spec.fit.is_control else config.max_features
+    labelled = {i: c.label for i, c in chosen.items() if c.label is not None}
+    labels = dict(list(labelled.items())[:limit])
+    not_probed = {
+        i: c.reason or f"beyond max_features={limit}" for i, c in chosen.items() if i not in labels
+    }
+    tasks = probe_requests(labels, config)
+    with Progress(run.log, "probe sentences", len(tasks), "calls") as progress:
+        replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
+            [task.request for task in tasks], purpose="probe_sentences"
+        )
+    probes = probe_sentence_rows(tasks, replies, config, not_probed=not_probed)
+    tokens = run.lake.read(TOKENS, site, columns=("row", "document_id", "row_norm", "is_massive"))
+    median_norm = float(np.median(tokens["row_norm"].to_numpy()))
+    sentences = sentences_to_score(probes)
+    if sentences:
+        scores = sentence_scores(
+            subject.model,
+            subject.tokenizer,
+            spec.site.activation_site,
+            sentences,
+            dictionary,
+            max_tokens=spec.study.activations.max_tokens_per_document,
+            massive_norm=spec.study.activations.massive_norm_ratio * median_norm,
+        )
+        probes = with_scores(probes, sentences, scores)
+
+    documents = run.lake.read(
+        DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
+    )
+    shards = [
+        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
+    ]
+    of_corpus = corpus_concept_rows(
+        corpus_scores(
+            ActivationReader(shards, run.lake.shards_folder),
+            tokens,
+            documents["document_id"].to_list(),
+            dictionary,
+        ),
+        documents["concept"].to_list(),
+        config,
+    )
+    detected = pl.concat([generated_concept_rows(probes, labels, config), of_corpus])
+    aurocs = of_corpus["auroc"].drop_nulls().to_list()
+    yield from run.write(
+        {PROBE_SENTENCES: probes, CONCEPT_DETECTION: detected},
+        {**spec.partition, "stage": "detection"},
+        configs=[config, spec.study.llm],
+        side_frames={LLM_CALLS: llm_calls_frame(replies, purpose="probe_sentences")},
+        metadata={
+            PROBE_SENTENCES.name: cost_summary(replies),
+            CONCEPT_DETECTION.name: {
+                "concept_auroc": dg.MetadataValue.md(
+                    histogram(aurocs, "Concept AUROC of the features", "AUROC")
+                )
+            },
+        },
+    )

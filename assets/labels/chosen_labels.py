@@ -1,0 +1,45 @@
+"""Which label stands for a feature where a stage needs one: to write sentences for, to judge by.
+
+The LLM's input-centric label, else its output-centric one; where the LLM was asked and saw no theme
+in either, the token summary. A feature whose labels failed or were not asked for has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+LLM_KINDS = ("input", "output")
+
+
+@dataclass(frozen=True)
+class ChosenLabel:
+    """A feature's label and its kind, or None and why there is none."""
+
+    label: str | None
+    kind: str | None
+    reason: str | None = None
+
+
+def chosen_labels(labels: pl.DataFrame) -> dict[int, ChosenLabel]:
+    """For each feature of `labels` (rows of the table, one fit) the label that stands for it."""
+    chosen: dict[int, ChosenLabel] = {}
+    for (feature_id,), rows in labels.group_by("feature_id", maintain_order=True):
+        by_kind = {row["kind"]: row for row in rows.to_dicts()}
+        chosen[int(feature_id)] = _choose(by_kind)  # pyright: ignore[reportArgumentType]
+    return chosen
+
+
+def _choose(by_kind: dict[str, dict]) -> ChosenLabel:
+    asked = [by_kind[kind] for kind in LLM_KINDS if kind in by_kind]
+    for row in asked:
+        if row["status"] == "ok":
+            return ChosenLabel(row["label"], row["kind"])
+    for row in asked:
+        if row["status"] in ("failed", "not_attempted"):
+            return ChosenLabel(None, None, f"no label: {row['status']}, {row['reason']}")
+    summary = by_kind.get("token_summary")
+    if summary is not None and summary["status"] == "ok":
+        return ChosenLabel(summary["label"], "token_summary")
+    return ChosenLabel(None, None, "no label: the feature has no evidence")

@@ -1,0 +1,87 @@
+"""The labels assets of one fit: `labels` and `label_scores`; their LLM calls go beside them."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
+from assets.factorization.tables import COEFFICIENTS, FACTORIZATIONS
+from assets.labels.tables import LABEL_SCORES, LABELS, LLM_CALLS
+from assets.partitions import SITE_FITS
+from assets.shared.progress import Progress
+from assets.stage_run import StageRun, specs_of_checks, table_specs
+from resources.chat_resource import ChatResource
+from resources.lake import LakeResource
+from resources.study import StudiesResource
+
+
+@dg.multi_asset(
+    name="labels",
+    specs=table_specs([LABELS, LABEL_SCORES], deps=[CONTEXTS.name, VOCAB_PROJECTION.name]),
+    check_specs=specs_of_checks([LABELS, LABEL_SCORES]),
+    partitions_def=SITE_FITS,
+)
+def labels_assets(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    studies: StudiesResource,
+    chat: ChatResource,
+) -> Iterator[dg.MaterializeResult]:
+    from assets.factorization.strength_order import strongest_features
+    from assets.labels.call_costs import cost_summary
+    from assets.labels.call_records import join_llm_calls
+    from assets.labels.label_scores import label_score_rows, score_requests
+    from assets.labels.label_tasks import label_requests, label_rows, requests_of
+
+    run = StageRun(context, lake, studies)
+    spec = run.fit()
+    config = spec.study.labels
+    limit = config.max_features_controls if spec.fit.is_control else config.max_features
+    contexts = run.lake.read(CONTEXTS, spec.partition)
+    n_features = run.lake.read(FACTORIZATIONS, spec.partition)["n_features"].item()
+    coefficients = run.lake.read(
+        COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")
+    )
+
+    tasks = label_requests(
+        contexts,
+        run.lake.read(VOCAB_PROJECTION, spec.partition),
+        config,
+        features=strongest_features(coefficients, limit),
+        llm=spec.study.llm,
+    )
+    requests = requests_of(tasks)
+    with Progress(run.log, "labels", len(requests), "calls") as progress:
+        label_replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
+            requests, purpose="labels"
+        )
+    labels = label_rows(
+        tasks,
+        label_replies,
+        contexts,
+        config,
+        all_features=range(n_features),
+        max_features=limit,
+    )
+    score_tasks = score_requests(labels, contexts, config)
+    with Progress(run.log, "label scores", len(score_tasks), "calls") as progress:
+        score_replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
+            [task.request for task in score_tasks], purpose="label_scores"
+        )
+    scores = label_score_rows(score_tasks, score_replies, labels, config)
+    mean_auroc = scores["auroc"].mean()
+    yield from run.write(
+        {LABELS: labels, LABEL_SCORES: scores},
+        {**spec.partition, "stage": "labels"},
+        configs=[config, spec.study.llm],
+        side_frames={
+            LLM_CALLS: join_llm_calls({"labels": label_replies, "label_scores": score_replies})
+        },
+        metadata={
+            LABELS.name: cost_summary(label_replies),
+            LABEL_SCORES.name: {
+                **cost_summary(score_replies),
+                **({"mean_auroc": mean_auroc} if mean_auroc is not None else {}),
+            },
+        },
+    )

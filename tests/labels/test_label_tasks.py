@@ -1,0 +1,178 @@
+"""From evidence to label requests, and from replies to rows."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+from assets.labels.config import LabelsConfig, LlmConfig
+from assets.labels.label_tasks import LabelTask, label_requests, label_rows, requests_of
+from assets.labels.label_texts import clean_label
+from assets.labels.prompt import Prompt
+from assets.labels.tables import LABELS
+from assets.shared.chat import ChatReply, ChatRequest
+
+EMBEDDED, REMOTE = LlmConfig(), LlmConfig(model="some-model")
+PARTITION = {"site": "demo:m@L01.mlp_hidden", "fit": "snmf-k064"}
+
+
+def context(
+    feature_id: int, kind: str, rank: int, word: str, before: str = "it was", after: str = "again"
+) -> dict[str, object]:
+    return {
+        "feature_id": feature_id,
+        "kind": kind,
+        "rank_in_kind": rank,
+        "document_id": f"d{feature_id}-{kind}-{rank}",
+        "peak_token": word,
+        "text": f"{before} {word} {after}",
+        "marked_text": f"{before} «{word}» {after}",
+    }
+
+
+CONTEXTS = pl.DataFrame(
+    [
+        context(0, "top", 1, "Friday"),
+        context(0, "top", 0, "friday"),
+        context(0, "sampled", 0, "clock"),
+        context(0, "sampled", 1, "Friday"),
+        context(0, "held_out", 0, "SECRET"),
+        context(0, "negative", 0, "SECRET"),
+        context(1, "top", 0, "bride"),
+        context(1, "top", 1, "groom"),
+    ]
+)
+VOCABULARY = pl.DataFrame(
+    [
+        (feature_id, sign, rank, token)
+        for feature_id in (0, 1)
+        for sign, tokens in (("+", [" Fri", "fri", " day", "\n", " week"]), ("-", ["zip"]))
+        for rank, token in enumerate(tokens)
+    ],
+    schema=["feature_id", "sign", "rank_in_sign", "token"],
+    orient="row",
+)
+
+
+def tasks_for(
+    llm: LlmConfig, features: list[int], config: LabelsConfig | None = None
+) -> list[LabelTask]:
+    return label_requests(
+        CONTEXTS, VOCABULARY, config or LabelsConfig(), features=features, llm=llm
+    )
+
+
+def reply(request: ChatRequest, text: str | None, reason: str | None = None) -> ChatReply:
+    status = "failed" if reason else "ok"
+    return ChatReply(request, request.request_hash("m"), "m", status, text=text, reason=reason)
+
+
+def asked(request: ChatRequest | None) -> str:
+    assert request is not None
+    return request.messages[-1]["content"]
+
+
+def test_a_small_llm_sees_the_telling_words_only() -> None:
+    friday, output, bride, _ = tasks_for(EMBEDDED, [0, 1])
+    # The odd word beside a repeated one is left out; unrepeated ones are all shown.
+    assert asked(friday.request) == "Words: friday"
+    assert asked(bride.request) == "Words: bride, groom"
+    assert asked(output.request) == "Words: Fri, day, week"
+
+
+def test_other_llms_see_marked_contexts_and_both_signs() -> None:
+    friday, output = tasks_for(REMOTE, [0])
+    lines = asked(friday.request).splitlines()
+    assert lines[1:5] == [
+        "- it was «friday» again",
+        "- it was «clock» again",
+        "- it was «Friday» again",
+        "- it was «Friday» again",
+    ]
+    assert "Less likely: zip" in asked(output.request)
+
+
+@pytest.mark.parametrize("llm", [EMBEDDED, REMOTE])
+def test_held_out_and_negative_contexts_are_never_shown(llm: LlmConfig) -> None:
+    shown = json.dumps([t.request.messages for t in tasks_for(llm, [0, 1]) if t.request])
+    assert "Friday" in shown or "friday" in shown
+    assert "SECRET" not in shown
+
+
+def test_long_contexts_are_cut_around_the_peak() -> None:
+    before, after = (" ".join(f"{side}{i}" for i in range(50)) for side in ("b", "a"))
+    contexts = pl.DataFrame([context(3, "top", 0, "peak", before, after)])
+    config = LabelsConfig(max_context_words=6)
+    task = label_requests(contexts, VOCABULARY, config, features=[3], llm=REMOTE)[0]
+    assert "- b47 b48 b49 «peak» a0 a1\n" in asked(task.request)
+
+
+def test_every_feature_and_kind_gets_a_row_that_fits_the_table() -> None:
+    config = LabelsConfig(max_features=3)
+    tasks = tasks_for(EMBEDDED, [1, 0, 2], config)
+    requests = requests_of(tasks)
+    assert [(t.feature_id, t.kind) for t in tasks if t.request is None] == [
+        (2, "input"),
+        (2, "output"),
+    ]
+    replies = [
+        reply(requests[0], '{"label": " \\"Weddings.\\" "}'),
+        reply(requests[1], '{"label": "TRASH"}'),
+        reply(requests[2], None, "endpoint down"),
+        reply(requests[3], '{"label": "weekdays"}'),
+    ]
+    rows = label_rows(tasks, replies, CONTEXTS, config, all_features=[0, 1, 2, 3], max_features=3)
+    LABELS.conform(rows, PARTITION)
+    found = {(r["feature_id"], r["kind"]): r for r in rows.iter_rows(named=True)}
+    assert len(found) == 4 * 3
+    assert found[1, "input"]["label"] == "Weddings" and found[1, "input"]["status"] == "ok"
+    assert found[1, "input"]["prompt_version"] == requests[0].prompt_version
+    assert (found[1, "output"]["label"], found[1, "output"]["status"]) == (None, "none")
+    assert found[0, "input"]["status"] == "failed"
+    assert found[0, "input"]["reason"] == "endpoint down"
+    assert found[0, "output"]["label"] == "weekdays"
+    assert found[2, "input"]["status"] == "none" and found[2, "input"]["request_hash"] is None
+    assert found[3, "input"]["status"] == "not_attempted"
+    assert found[3, "input"]["reason"] == "beyond max_features=3"
+    assert found[0, "token_summary"]["label"] == "friday, clock"
+    assert found[1, "token_summary"]["label"] == "bride, groom"
+    assert found[2, "token_summary"]["status"] == "none"
+    assert rows.filter(pl.col("status") == "ok")["label"].null_count() == 0
+    assert rows.filter(pl.col("status") != "ok")["reason"].null_count() == 0
+
+
+def test_replies_that_do_not_belong_to_the_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 requests but 0 replies"):
+        label_rows(
+            tasks_for(EMBEDDED, [0]),
+            [],
+            CONTEXTS,
+            LabelsConfig(),
+            all_features=[0],
+            max_features=None,
+        )
+
+
+def test_a_prompt_edit_changes_its_version() -> None:
+    prompt = Prompt("p", "system", "Words: {w}", (({"w": "a"}, "b"),))
+    edits = [
+        Prompt("p", "system!", "Words: {w}", (({"w": "a"}, "b"),)),
+        Prompt("p", "system", "Word: {w}", (({"w": "a"}, "b"),)),
+        Prompt("p", "system", "Words: {w}", (({"w": "a"}, "c"),)),
+        Prompt("p", "system", "Words: {w}", (({"w": "a"}, "b"),), max_tokens=3),
+    ]
+    assert len({prompt.version, *(edit.version for edit in edits)}) == 5
+    assert Prompt("other", "system", "Words: {w}", (({"w": "a"}, "b"),)).version == prompt.version
+    assert prompt.request({"w": "x"}, seed=3).messages[-1]["content"] == "Words: x"
+
+
+@pytest.mark.parametrize("text", ["none", " None. ", '"TRASH"', "", "\n", "N/A"])
+def test_no_theme_is_no_label(text: str) -> None:
+    assert clean_label(text) is None
+
+
+def test_labels_are_one_clean_line() -> None:
+    assert clean_label(' "days\n of  the week". ') == "days of the week"
+    assert clean_label("C++ code") == "C++ code"

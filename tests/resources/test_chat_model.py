@@ -1,0 +1,382 @@
+"""ChatModel against a real HTTP server on loopback that misbehaves on demand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.labels.config import LlmConfig
+from assets.shared.chat import ChatReply, ChatRequest
+from resources.chat_model import ChatModel
+from resources.llm_cache import LlmCache, LlmCacheError
+
+KEY = "sk-test-1234567890abcdef"
+LABEL_SCHEMA = {
+    "type": "object",
+    "properties": {"label": {"type": "string"}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
+
+
+def completion(text: str, **message: Any) -> dict[str, Any]:
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": text, **message},
+                "logprobs": {
+                    "content": [
+                        {"token": " ", "logprob": -0.1, "bytes": None, "top_logprobs": []},
+                        {
+                            "token": "Yes",
+                            "logprob": -0.5,
+                            "bytes": None,
+                            "top_logprobs": [
+                                {"token": "Yes", "logprob": -0.5, "bytes": None},
+                                {"token": "No", "logprob": -1.0, "bytes": None},
+                            ],
+                        },
+                    ]
+                },
+            }
+        ],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
+    }
+
+
+@dataclass
+class Answer:
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    sleep_seconds: float = 0.0
+
+
+class Endpoint:
+    """`answer(request body, how many times this prompt came before)` decides every reply."""
+
+    def __init__(self) -> None:
+        self.requests: list[dict[str, Any]] = []
+        self.answer: Callable[[dict[str, Any], int], Answer] = lambda body, n: Answer(
+            body=completion(f"echo {prompt_of(body)}")
+        )
+        self._lock = threading.Lock()
+        endpoint = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with endpoint._lock:
+                    before = sum(prompt_of(b) == prompt_of(body) for b in endpoint.requests)
+                    endpoint.requests.append(body)
+                answer = endpoint.answer(body, before)
+                time.sleep(answer.sleep_seconds)
+                body = answer.body
+                content = body if isinstance(body, bytes) else json.dumps(body).encode()
+                try:
+                    self.send_response(answer.status)
+                    self.send_header("Content-Type", "application/json")
+                    self.send_header("Content-Length", str(len(content)))
+                    for name, value in answer.headers.items():
+                        self.send_header(name, value)
+                    self.end_headers()
+                    self.wfile.write(content)
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # the client gave up waiting
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def model(self, tmp_path: Path | None = None, **options: Any) -> ChatModel:
+        config = LlmConfig(
+            model="m", **{"timeout_seconds": 10.0, "concurrency": 2, "max_retries": 2} | options
+        )
+        environment = {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": KEY}
+        return ChatModel(config, cache_folder=tmp_path, environment=environment)
+
+
+def prompt_of(body: dict[str, Any]) -> str:
+    return body["messages"][-1]["content"]
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
+
+
+def ask(text: str, **options: Any) -> ChatRequest:
+    return ChatRequest("p", "v1", ({"role": "user", "content": text},), **options)
+
+
+def test_replies_come_in_order_with_tokens_and_price(endpoint: Endpoint) -> None:
+    model = endpoint.model(
+        usd_per_million_prompt_tokens=2.0, usd_per_million_completion_tokens=10.0
+    )
+    seen: list[tuple[int, int]] = []
+    model.on_progress = lambda done, total: seen.append((done, total))
+    replies = model.complete([ask(f"q{i}") for i in range(7)], purpose="test")
+    assert [reply.text for reply in replies] == [f"echo q{i}" for i in range(7)]
+    assert {(r.status, r.prompt_tokens, r.completion_tokens) for r in replies} == {("ok", 11, 3)}
+    assert replies[0].usd == pytest.approx((11 * 2 + 3 * 10) / 1e6)
+    assert replies[0].seconds > 0 and not replies[0].was_reused
+    assert seen[0] == (0, 7) and seen[-1] == (7, 7)
+
+
+def test_an_unknown_price_is_none_not_zero(endpoint: Endpoint) -> None:
+    assert endpoint.model().complete([ask("q")], purpose="test")[0].usd is None
+
+
+def test_first_token_logprobs_skip_white_space(endpoint: Endpoint) -> None:
+    reply = endpoint.model().complete([ask("q", top_logprobs=5)], purpose="test")[0]
+    assert reply.first_token_logprobs == {"Yes": -0.5, "No": -1.0}
+    assert endpoint.requests[0]["top_logprobs"] == 5
+
+
+def test_server_error_and_rate_limit_are_retried(endpoint: Endpoint) -> None:
+    faults = {
+        "a": [Answer(500, {"error": {"message": "oops"}})],
+        "b": [Answer(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.05"})] * 2,
+    }
+
+    def answer(body: dict[str, Any], before: int) -> Answer:
+        planned = faults.get(prompt_of(body), [])
+        return planned[before] if before < len(planned) else Answer(body=completion("fine"))
+
+    endpoint.answer = answer
+    replies = endpoint.model().complete([ask("a"), ask("b"), ask("c")], purpose="test")
+    assert [reply.status for reply in replies] == ["ok"] * 3
+    assert len(endpoint.requests) == 2 + 3 + 1
+
+
+def test_retries_end_and_the_others_go_on(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda body, before: (
+        Answer(503, {"error": {"message": "overloaded"}}, {"Retry-After": "0.01"})
+        if prompt_of(body) == "bad"
+        else Answer(body=completion("fine"))
+    )
+    replies = endpoint.model().complete([ask("bad"), ask("x"), ask("y")], purpose="test")
+    assert [reply.status for reply in replies] == ["failed", "ok", "ok"]
+    assert "503" in str(replies[0].reason) and "overloaded" in str(replies[0].reason)
+    assert sum(prompt_of(body) == "bad" for body in endpoint.requests) == 3
+
+
+def test_wrong_key_names_the_variable_and_stops_the_batch(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda body, before: Answer(
+        401, {"error": {"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}}
+    )
+    model = endpoint.model(concurrency=1)
+    replies = model.complete([ask(f"q{i}") for i in range(20)], purpose="test")
+    assert {reply.status for reply in replies} == {"failed"}
+    assert all("OPENAI_API_KEY" in str(reply.reason) for reply in replies)
+    assert len(endpoint.requests) == 1
+    assert all(KEY not in repr(reply) for reply in replies)
+
+
+def test_key_revoked_half_way_keeps_what_was_done(endpoint: Endpoint, tmp_path: Path) -> None:
+    def answer(body: dict[str, Any], before: int) -> Answer:
+        if len(endpoint.requests) > 5:
+            return Answer(401, {"error": {"message": "revoked"}})
+        return Answer(body=completion("fine"))
+
+    endpoint.answer = answer
+    requests = [ask(f"q{i}") for i in range(10)]
+    model = endpoint.model(tmp_path, concurrency=1)
+    assert [r.status for r in model.complete(requests, purpose="test")] == ["ok"] * 5 + [
+        "failed"
+    ] * 5
+    endpoint.answer = lambda body, before: Answer(body=completion("fine"))
+    n_before = len(endpoint.requests)
+    again = model.complete(requests, purpose="test")
+    assert [reply.was_reused for reply in again] == [True] * 5 + [False] * 5
+    assert {reply.status for reply in again} == {"ok"}
+    assert len(endpoint.requests) - n_before == 5
+
+
+def test_nothing_listens(endpoint: Endpoint) -> None:
+    endpoint.server.server_close()
+    model = endpoint.model(concurrency=1, max_retries=5)
+    started = time.monotonic()
+    replies = model.complete([ask(f"q{i}") for i in range(50)], purpose="test")
+    assert time.monotonic() - started < 60
+    assert {reply.status for reply in replies} == {"failed"}
+    assert sum("endpoint down" in str(reply.reason) for reply in replies) == 47
+    assert all("OPENAI_BASE_URL" in str(reply.reason) for reply in replies[3:])
+
+
+def test_slow_answers_time_out_and_the_others_go_on(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda body, before: Answer(
+        body=completion("fine"), sleep_seconds=2.0 if prompt_of(body) == "slow" else 0.0
+    )
+    model = endpoint.model(timeout_seconds=0.3, max_retries=1)
+    replies = model.complete([ask("slow"), ask("a"), ask("b")], purpose="test")
+    assert [reply.status for reply in replies] == ["failed", "ok", "ok"]
+    assert replies[0].reason == "no answer within 0.3 s"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>not json</html>", "reply could not be read"),
+        ({"something": "else"}, "no chat completion"),
+        (completion("", refusal="I cannot help with that"), "refused"),
+    ],
+)
+def test_garbage_is_a_row_with_a_reason(endpoint: Endpoint, body: Any, words: str) -> None:
+    endpoint.answer = lambda request, before: Answer(
+        body=body if prompt_of(request) == "bad" else completion("fine")
+    )
+    replies = endpoint.model().complete([ask("bad"), ask("good")], purpose="test")
+    assert [reply.status for reply in replies] == ["failed", "ok"]
+    assert words in str(replies[0].reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ('{"label": "days"}', "days"),
+        ('Sure! ```json\n{"label": "da{y}s",}\n``` Hope it helps {}', "da{y}s"),
+        ('{"label": "days", "more": [1, 2,]}', "days"),
+    ],
+)
+def test_json_is_read_out_of_prose(endpoint: Endpoint, text: str, label: str) -> None:
+    endpoint.answer = lambda body, before: Answer(body=completion(text))
+    reply = endpoint.model().complete([ask("q", json_schema=LABEL_SCHEMA)], purpose="test")[0]
+    assert reply.status == "ok" and json.loads(str(reply.text))["label"] == label
+    assert endpoint.requests[0]["response_format"]["json_schema"]["schema"] == LABEL_SCHEMA
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"label": "days of the we',
+        "days of the week",
+        '{"name": "days"}',
+        '{"label": 3}',
+        "[1]",
+        "",
+    ],
+)
+def test_other_json_fails_and_keeps_the_raw_text(
+    endpoint: Endpoint, text: str, tmp_path: Path
+) -> None:
+    endpoint.answer = lambda body, before: Answer(body=completion(text))
+    model = endpoint.model(tmp_path)
+    reply = model.complete([ask("q", json_schema=LABEL_SCHEMA)], purpose="test")[0]
+    assert reply.status == "failed" and reply.text == text
+    assert str(reply.reason).startswith("reply is not the JSON asked for")
+    # A failure is not kept: it is asked again.
+    model.complete([ask("q", json_schema=LABEL_SCHEMA)], purpose="test")
+    assert len(endpoint.requests) == 2
+
+
+def test_refused_parameters_are_renamed_or_dropped(endpoint: Endpoint) -> None:
+    def answer(body: dict[str, Any], before: int) -> Answer:
+        for name in ("max_tokens", "seed"):
+            if name in body:
+                message = f"Unsupported parameter: '{name}' is not supported with this model."
+                return Answer(400, {"error": {"message": message, "param": name}})
+        return Answer(body=completion("fine"))
+
+    endpoint.answer = answer
+    model = endpoint.model(concurrency=1)
+    replies = model.complete([ask("a", max_tokens=7), ask("b", max_tokens=7)], purpose="test")
+    assert [reply.status for reply in replies] == ["ok", "ok"]
+    assert len(endpoint.requests) == 4
+    assert endpoint.requests[-1]["max_completion_tokens"] == 7
+
+
+def test_a_bad_request_that_names_no_parameter_fails_once(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda body, before: Answer(400, {"error": {"message": "prompt too long"}})
+    reply = endpoint.model().complete([ask("q")], purpose="test")[0]
+    assert reply.status == "failed" and "prompt too long" in str(reply.reason)
+    assert len(endpoint.requests) == 1
+
+
+def test_cache_makes_no_second_call(endpoint: Endpoint, tmp_path: Path) -> None:
+    requests = [ask("a"), ask("b", top_logprobs=3), ask("a")]
+    first = endpoint.model(tmp_path).complete(requests, purpose="test")
+    assert len(endpoint.requests) == 2
+    assert [reply.was_reused for reply in first] == [False, False, True]
+    second = endpoint.model(tmp_path).complete(requests, purpose="test")
+    assert len(endpoint.requests) == 2
+    assert all(reply.was_reused for reply in second)
+
+    def content(reply: ChatReply) -> tuple[Any, ...]:
+        return (reply.text, reply.prompt_tokens, reply.seconds, dict(reply.first_token_logprobs))
+
+    assert [content(reply) for reply in second] == [content(reply) for reply in first]
+    # Another temperature is another request.
+    endpoint.model(tmp_path).complete([ask("a", temperature=0.5)], purpose="test")
+    assert len(endpoint.requests) == 3
+
+
+def test_killed_run_makes_no_completed_call_again(endpoint: Endpoint, tmp_path: Path) -> None:
+    endpoint.answer = lambda body, before: Answer(
+        body=completion("fine"), sleep_seconds=60.0 if prompt_of(body) == "q3" else 0.0
+    )
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from assets.labels.config import LlmConfig
+from assets.shared.chat import ChatRequest
+from resources.chat_model import ChatModel
+model = ChatModel(LlmConfig(model="m", concurrency=1), cache_folder=Path({str(tmp_path)!r}),
+    environment={{"OPENAI_BASE_URL": {endpoint.url!r}}})
+model.complete([ChatRequest("p", "v1", ({{"role": "user", "content": f"q{{i}}"}},))
+    for i in range(6)], purpose="test")
+"""
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while len(endpoint.requests) < 4 and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert [prompt_of(body) for body in endpoint.requests] == ["q0", "q1", "q2", "q3"]
+    endpoint.requests.clear()
+    endpoint.answer = lambda body, before: Answer(body=completion("fine"))
+    replies = endpoint.model(tmp_path).complete([ask(f"q{i}") for i in range(6)], purpose="test")
+    assert sorted(prompt_of(body) for body in endpoint.requests) == ["q3", "q4", "q5"]
+    assert [reply.was_reused for reply in replies] == [True] * 3 + [False] * 3
+
+
+def test_key_is_nowhere(endpoint: Endpoint, tmp_path: Path, caplog: Any) -> None:
+    endpoint.answer = lambda body, before: (
+        Answer(500, {"error": {"message": f"failed for Bearer {KEY}"}}, {"Retry-After": "0.01"})
+        if prompt_of(body) == "bad"
+        else Answer(body=completion(f"your key is {KEY}"))
+    )
+    model = endpoint.model(tmp_path)
+    with caplog.at_level("DEBUG"):
+        replies = model.complete([ask("bad"), ask("good")], purpose="test")
+    shown = [repr(model), repr(vars(model)), repr(replies), caplog.text]
+    assert [KEY in text for text in shown] == [False] * 4
+    assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*"))
+
+
+def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
+    (tmp_path / "llm_answers.sqlite").write_text("this is no database, but long enough to be read")
+    with pytest.raises(LlmCacheError, match=r"llm_answers\.sqlite.*mend or remove"):
+        LlmCache(tmp_path)
