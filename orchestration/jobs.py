@@ -1,10 +1,10 @@
 """The jobs: one for each kind of partition, and the main one that runs them over a whole study.
 
-A Dagster job holds assets of one partitions definition, so there are three: `corpus` (a study),
-`activations` (a site) and `features` (a fit at a site). `materialize_study` is the job that the
-UI, the nightly schedule and `make demo` launch: it runs these three, in order, for each partition
-of one study, as runs of their own on the same instance. A partition that fails doesn't stop the
-others; the main run fails at its end and names what failed.
+A Dagster job holds assets of one partitions definition, so there are three: `corpus_job` (a
+study), `activations_job` (a site) and `features_job` (a fit at a site). `materialize_study` is the
+job that the UI, the nightly schedule and `make demo` launch: it runs these three, in order, for
+each partition of one study, as runs of their own on the same instance. A partition that fails
+doesn't stop the others; the main run fails at its end and names what failed.
 
 Runs stay in one process (in-process executor), so that a model is loaded once.
 """
@@ -27,19 +27,19 @@ MAIN_RUN_TAG = "featurelake/main_run"
 ONE_AT_A_TIME_TAG = "featurelake/one_at_a_time"
 
 corpus_job = dg.define_asset_job(
-    "corpus",
+    "corpus_job",
     selection=dg.AssetSelection.groups("corpus"),
     executor_def=dg.in_process_executor,
     description="Documents of one study.",
 )
 activations_job = dg.define_asset_job(
-    "activations",
+    "activations_job",
     selection=dg.AssetSelection.groups("activations"),
     executor_def=dg.in_process_executor,
     description="Tokens and activations of one site.",
 )
 features_job = dg.define_asset_job(
-    "features",
+    "features_job",
     selection=dg.AssetSelection.groups(
         "factorization", "evidence", "labels", "detection", "steering", "hierarchy", "catalogue"
     ),

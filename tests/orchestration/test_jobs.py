@@ -15,7 +15,9 @@ MODELS = [{"source": "smollm2-135m-instruct", "layers": [5, 15]}]
 def test_every_run_comes_after_what_it_reads(tmp_path: Path) -> None:
     write_study(tmp_path, models=MODELS)
     runs = list(partitions_of(StudiesResource(folder=str(tmp_path)).study("mini")))
-    assert [run.job for run in runs] == ["corpus"] + ["activations"] * 2 + ["features"] * 4
+    assert [run.job for run in runs] == ["corpus_job"] + ["activations_job"] * 2 + [
+        "features_job"
+    ] * 4
     for place, run in enumerate(runs):
         assert not any(depends_on(run, later) for later in runs[place:])
     corpus, first, second, *fits = runs

@@ -72,10 +72,10 @@ def test_lineage_and_checks_are_on_the_instance(materialized: Platform) -> None:
     assert graph.get(dg.AssetKey("features")).parent_keys >= {dg.AssetKey("steering_scores")}
     children = [run for run in materialized.instance.get_runs() if MAIN_RUN_TAG in run.tags]
     assert sorted(run.job_name for run in children) == [
-        "activations",
-        "corpus",
-        "features",
-        "features",
+        "activations_job",
+        "corpus_job",
+        "features_job",
+        "features_job",
     ]
     evaluations = [
         record.event_log_entry.dagster_event.asset_check_evaluation_data

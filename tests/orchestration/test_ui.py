@@ -158,5 +158,5 @@ def test_a_job_launched_in_the_ui_succeeds_and_the_schedule_ticks(ui: tuple[Ui, 
     scheduled = set(wait_for("a tick of the schedule", ticked, 120))
     runs = {run["runId"]: run for run in client.ask(RUNS)["runsOrError"]["results"]}
     assert {runs[run]["jobName"] for run in scheduled} == {"materialize_study"}
-    children = [run for run in runs.values() if run["jobName"] == "features"]
+    children = [run for run in runs.values() if run["jobName"] == "features_job"]
     assert children and {"key": "featurelake/study", "value": "mini"} in children[0]["tags"]

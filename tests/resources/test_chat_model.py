@@ -18,7 +18,7 @@ import pytest
 from assets.labels.config import LlmConfig
 from assets.shared.chat import ChatReply, ChatRequest
 from resources.chat_model import ChatModel
-from resources.llm_cache import LlmCache, LlmCacheError
+from resources.llm_cache import Answer, LlmCache, LlmCacheError
 
 KEY = "sk-test-1234567890abcdef"
 LABEL_SCHEMA = {
@@ -61,7 +61,7 @@ def completion(text: str, **message: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Answer:
+class HttpAnswer:
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Endpoint:
 
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
-        self.answer: Callable[[dict[str, Any], int], Answer] = lambda body, n: Answer(
+        self.answer: Callable[[dict[str, Any], int], HttpAnswer] = lambda body, n: HttpAnswer(
             body=completion(f"echo {prompt_of(body)}")
         )
         self._lock = threading.Lock()
@@ -157,13 +157,13 @@ def test_first_token_logprobs_skip_white_space(endpoint: Endpoint) -> None:
 
 def test_server_error_and_rate_limit_are_retried(endpoint: Endpoint) -> None:
     faults = {
-        "a": [Answer(500, {"error": {"message": "oops"}})],
-        "b": [Answer(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.05"})] * 2,
+        "a": [HttpAnswer(500, {"error": {"message": "oops"}})],
+        "b": [HttpAnswer(429, {"error": {"message": "slow down"}}, {"Retry-After": "0.05"})] * 2,
     }
 
-    def answer(body: dict[str, Any], before: int) -> Answer:
+    def answer(body: dict[str, Any], before: int) -> HttpAnswer:
         planned = faults.get(prompt_of(body), [])
-        return planned[before] if before < len(planned) else Answer(body=completion("fine"))
+        return planned[before] if before < len(planned) else HttpAnswer(body=completion("fine"))
 
     endpoint.answer = answer
     replies = endpoint.model().complete([ask("a"), ask("b"), ask("c")], purpose="test")
@@ -173,9 +173,9 @@ def test_server_error_and_rate_limit_are_retried(endpoint: Endpoint) -> None:
 
 def test_retries_end_and_the_others_go_on(endpoint: Endpoint) -> None:
     endpoint.answer = lambda body, before: (
-        Answer(503, {"error": {"message": "overloaded"}}, {"Retry-After": "0.01"})
+        HttpAnswer(503, {"error": {"message": "overloaded"}}, {"Retry-After": "0.01"})
         if prompt_of(body) == "bad"
-        else Answer(body=completion("fine"))
+        else HttpAnswer(body=completion("fine"))
     )
     replies = endpoint.model().complete([ask("bad"), ask("x"), ask("y")], purpose="test")
     assert [reply.status for reply in replies] == ["failed", "ok", "ok"]
@@ -184,7 +184,7 @@ def test_retries_end_and_the_others_go_on(endpoint: Endpoint) -> None:
 
 
 def test_wrong_key_names_the_variable_and_stops_the_batch(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda body, before: Answer(
+    endpoint.answer = lambda body, before: HttpAnswer(
         401, {"error": {"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}}
     )
     model = endpoint.model(concurrency=1)
@@ -196,10 +196,10 @@ def test_wrong_key_names_the_variable_and_stops_the_batch(endpoint: Endpoint) ->
 
 
 def test_key_revoked_half_way_keeps_what_was_done(endpoint: Endpoint, tmp_path: Path) -> None:
-    def answer(body: dict[str, Any], before: int) -> Answer:
+    def answer(body: dict[str, Any], before: int) -> HttpAnswer:
         if len(endpoint.requests) > 5:
-            return Answer(401, {"error": {"message": "revoked"}})
-        return Answer(body=completion("fine"))
+            return HttpAnswer(401, {"error": {"message": "revoked"}})
+        return HttpAnswer(body=completion("fine"))
 
     endpoint.answer = answer
     requests = [ask(f"q{i}") for i in range(10)]
@@ -207,7 +207,7 @@ def test_key_revoked_half_way_keeps_what_was_done(endpoint: Endpoint, tmp_path: 
     assert [r.status for r in model.complete(requests, purpose="test")] == ["ok"] * 5 + [
         "failed"
     ] * 5
-    endpoint.answer = lambda body, before: Answer(body=completion("fine"))
+    endpoint.answer = lambda body, before: HttpAnswer(body=completion("fine"))
     n_before = len(endpoint.requests)
     again = model.complete(requests, purpose="test")
     assert [reply.was_reused for reply in again] == [True] * 5 + [False] * 5
@@ -227,7 +227,7 @@ def test_nothing_listens(endpoint: Endpoint) -> None:
 
 
 def test_slow_answers_time_out_and_the_others_go_on(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda body, before: Answer(
+    endpoint.answer = lambda body, before: HttpAnswer(
         body=completion("fine"), sleep_seconds=2.0 if prompt_of(body) == "slow" else 0.0
     )
     model = endpoint.model(timeout_seconds=0.3, max_retries=1)
@@ -245,7 +245,7 @@ def test_slow_answers_time_out_and_the_others_go_on(endpoint: Endpoint) -> None:
     ],
 )
 def test_garbage_is_a_row_with_a_reason(endpoint: Endpoint, body: Any, words: str) -> None:
-    endpoint.answer = lambda request, before: Answer(
+    endpoint.answer = lambda request, before: HttpAnswer(
         body=body if prompt_of(request) == "bad" else completion("fine")
     )
     replies = endpoint.model().complete([ask("bad"), ask("good")], purpose="test")
@@ -262,7 +262,7 @@ def test_garbage_is_a_row_with_a_reason(endpoint: Endpoint, body: Any, words: st
     ],
 )
 def test_json_is_read_out_of_prose(endpoint: Endpoint, text: str, label: str) -> None:
-    endpoint.answer = lambda body, before: Answer(body=completion(text))
+    endpoint.answer = lambda body, before: HttpAnswer(body=completion(text))
     reply = endpoint.model().complete([ask("q", json_schema=LABEL_SCHEMA)], purpose="test")[0]
     assert reply.status == "ok" and json.loads(str(reply.text))["label"] == label
     assert endpoint.requests[0]["response_format"]["json_schema"]["schema"] == LABEL_SCHEMA
@@ -282,7 +282,7 @@ def test_json_is_read_out_of_prose(endpoint: Endpoint, text: str, label: str) ->
 def test_other_json_fails_and_keeps_the_raw_text(
     endpoint: Endpoint, text: str, tmp_path: Path
 ) -> None:
-    endpoint.answer = lambda body, before: Answer(body=completion(text))
+    endpoint.answer = lambda body, before: HttpAnswer(body=completion(text))
     model = endpoint.model(tmp_path)
     reply = model.complete([ask("q", json_schema=LABEL_SCHEMA)], purpose="test")[0]
     assert reply.status == "failed" and reply.text == text
@@ -293,12 +293,12 @@ def test_other_json_fails_and_keeps_the_raw_text(
 
 
 def test_refused_parameters_are_renamed_or_dropped(endpoint: Endpoint) -> None:
-    def answer(body: dict[str, Any], before: int) -> Answer:
+    def answer(body: dict[str, Any], before: int) -> HttpAnswer:
         for name in ("max_tokens", "seed"):
             if name in body:
                 message = f"Unsupported parameter: '{name}' is not supported with this model."
-                return Answer(400, {"error": {"message": message, "param": name}})
-        return Answer(body=completion("fine"))
+                return HttpAnswer(400, {"error": {"message": message, "param": name}})
+        return HttpAnswer(body=completion("fine"))
 
     endpoint.answer = answer
     model = endpoint.model(concurrency=1)
@@ -309,7 +309,9 @@ def test_refused_parameters_are_renamed_or_dropped(endpoint: Endpoint) -> None:
 
 
 def test_a_bad_request_that_names_no_parameter_fails_once(endpoint: Endpoint) -> None:
-    endpoint.answer = lambda body, before: Answer(400, {"error": {"message": "prompt too long"}})
+    endpoint.answer = lambda body, before: HttpAnswer(
+        400, {"error": {"message": "prompt too long"}}
+    )
     reply = endpoint.model().complete([ask("q")], purpose="test")[0]
     assert reply.status == "failed" and "prompt too long" in str(reply.reason)
     assert len(endpoint.requests) == 1
@@ -334,7 +336,7 @@ def test_cache_makes_no_second_call(endpoint: Endpoint, tmp_path: Path) -> None:
 
 
 def test_killed_run_makes_no_completed_call_again(endpoint: Endpoint, tmp_path: Path) -> None:
-    endpoint.answer = lambda body, before: Answer(
+    endpoint.answer = lambda body, before: HttpAnswer(
         body=completion("fine"), sleep_seconds=60.0 if prompt_of(body) == "q3" else 0.0
     )
     code = f"""
@@ -356,7 +358,7 @@ model.complete([ChatRequest("p", "v1", ({{"role": "user", "content": f"q{{i}}"}}
     process.wait()
     assert [prompt_of(body) for body in endpoint.requests] == ["q0", "q1", "q2", "q3"]
     endpoint.requests.clear()
-    endpoint.answer = lambda body, before: Answer(body=completion("fine"))
+    endpoint.answer = lambda body, before: HttpAnswer(body=completion("fine"))
     replies = endpoint.model(tmp_path).complete([ask(f"q{i}") for i in range(6)], purpose="test")
     assert sorted(prompt_of(body) for body in endpoint.requests) == ["q3", "q4", "q5"]
     assert [reply.was_reused for reply in replies] == [True] * 3 + [False] * 3
@@ -364,9 +366,9 @@ model.complete([ChatRequest("p", "v1", ({{"role": "user", "content": f"q{{i}}"}}
 
 def test_key_is_nowhere(endpoint: Endpoint, tmp_path: Path, caplog: Any) -> None:
     endpoint.answer = lambda body, before: (
-        Answer(500, {"error": {"message": f"failed for Bearer {KEY}"}}, {"Retry-After": "0.01"})
+        HttpAnswer(500, {"error": {"message": f"failed for Bearer {KEY}"}}, {"Retry-After": "0.01"})
         if prompt_of(body) == "bad"
-        else Answer(body=completion(f"your key is {KEY}"))
+        else HttpAnswer(body=completion(f"your key is {KEY}"))
     )
     model = endpoint.model(tmp_path)
     with caplog.at_level("DEBUG"):
@@ -374,6 +376,29 @@ def test_key_is_nowhere(endpoint: Endpoint, tmp_path: Path, caplog: Any) -> None
     shown = [repr(model), repr(vars(model)), repr(replies), caplog.text]
     assert [KEY in text for text in shown] == [False] * 4
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*"))
+
+
+def test_two_runs_write_one_cache_at_once(tmp_path: Path) -> None:
+    caches = [LlmCache(tmp_path) for _ in range(2)]
+    errors: list[BaseException] = []
+
+    def write(number: int) -> None:
+        try:
+            for i in range(100):
+                caches[number % 2].write(f"{i}", Answer("m", f"written by {number}"))
+                assert caches[number % 2].read([f"{i}"])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    # The first answer stays, and both runs see the same one.
+    first, second = (cache.read([f"{i}" for i in range(100)]) for cache in caches)
+    assert first == second and len(first) == 100
 
 
 def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:

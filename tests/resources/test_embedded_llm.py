@@ -10,7 +10,7 @@ import pytest
 
 from assets.labels.config import LlmConfig
 from assets.labels.judging import probability_of_yes
-from assets.labels.prompts import LABEL_FITS_TEXT, WORDS_INPUT
+from assets.labels.prompts import LABEL_FITS_TEXT, LABEL_SCHEMA, TOPIC_OF_TEXT, WORDS_INPUT
 from resources.chat_model import ChatModel
 from resources.embedded_llm import EmbeddedLlmError, embedded_weights
 
@@ -25,7 +25,10 @@ def test_labels_and_judgements_of_the_embedded_llm() -> None:
     ]
     label_requests = [WORDS_INPUT.request({"words": w}, seed=0) for w in words]
     judgement = LABEL_FITS_TEXT.request({"label": "snow", "text": "It snowed all day."}, seed=0)
-    *labels, judged = model.complete([*label_requests, judgement], purpose="test")
+    two = LABEL_SCHEMA | {"properties": {"label": {"type": "string", "enum": ["tigers", "taxes"]}}}
+    choice = TOPIC_OF_TEXT.request({"text": "A tiger roared."}, seed=0, json_schema=two)
+    *labels, judged, chosen = model.complete([*label_requests, judgement, choice], purpose="test")
+    assert json.loads(str(chosen.text)) == {"label": "tigers"}
     assert [reply.status for reply in labels] == ["ok"] * 3
     written = [json.loads(str(reply.text)) for reply in labels]
     assert all(list(answer) == ["label"] and answer["label"] for answer in written)

@@ -201,20 +201,17 @@ def test_long_or_broken_lines_are_cut_to_one_line() -> None:
     assert content.count("\n") == 1 and "about a b?" in content
 
 
-def test_the_first_usable_label_is_judged() -> None:
+def test_the_chosen_label_is_judged() -> None:
     labels = pl.DataFrame(
         [
             (1, "token_summary", "monday, friday", "ok"),
             (1, "input", "weekdays", "ok"),
             (1, "output", "dates", "ok"),
-            (2, "input", None, "failed"),
+            (2, "input", None, "none"),
             (2, "output", "food", "ok"),
-            (3, "input", "half a label", "rejected"),
+            (3, "input", None, "failed"),
         ],
         schema=["feature_id", "kind", "label", "status"],
         orient="row",
-    )
+    ).with_columns(reason=pl.lit("why"))
     assert labels_to_judge(labels) == LABELS
-    assert labels_to_judge(labels, kinds=["token_summary"]) == {
-        1: ConceptLabel("monday, friday", "token_summary")
-    }
