@@ -20,6 +20,7 @@ from resources.lake import Lake
 from resources.study import StudyError
 
 N_SHOWN = 15
+WIDTH_IN_FILES = 140
 NUMBERS = ("AUROC", "steering", "over base")
 BEST_FEATURES = """
     SELECT site, fit, feature_id, coalesce(label, '–') AS label, top_tokens, concept,
@@ -41,6 +42,8 @@ CONTROL_MEANS = """
 def main(arguments: list[str]) -> int:
     """Run the study named by the one argument; exit status 0 when every partition succeeded."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_IN_FILES)
     if len(arguments) != 1:
         console.print("usage: python -m orchestration.run_study STUDY")
         return 2
@@ -82,9 +85,9 @@ def show_features(console: Console, lake: Lake, study: str) -> None:
     ):
         table.add_column(heading, overflow="fold", no_wrap=heading in NUMBERS)
     for row in lake.query(BEST_FEATURES, [study, N_SHOWN]).to_dicts():
-        short_site = row["site"].rpartition("@")[2]
+        site = row["site"].rpartition("@")[2].removesuffix(".mlp_hidden")
         table.add_row(
-            f"{short_site} {row['fit']} #{row['feature_id']}",
+            f"{site} {row['fit']} #{row['feature_id']}",
             row["label"],
             ", ".join((row["top_tokens"] or [])[:5]),
             row["concept"] or "–",

@@ -48,7 +48,7 @@ label_rows AS (
 scores AS (
     SELECT feature_id, max(auroc) AS label_auroc, max(balanced_accuracy) AS label_balanced_accuracy
     FROM label_scores SEMI JOIN part USING (site, fit)
-    WHERE kind = 'input' AND method = 'detection' GROUP BY feature_id
+    WHERE kind = 'input' AND method LIKE 'detection%' GROUP BY feature_id
 ),
 concepts AS (
     SELECT feature_id, concept, auroc AS concept_auroc, auroc_low AS concept_auroc_low,

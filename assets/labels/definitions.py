@@ -63,12 +63,14 @@ def labels_assets(
         all_features=range(n_features),
         max_features=limit,
     )
-    score_tasks = score_requests(labels, contexts, config)
+    score_tasks = score_requests(labels, contexts, config, llm=spec.study.llm)
     with Progress(run.log, "label scores", len(score_tasks), "calls") as progress:
         score_replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
             [task.request for task in score_tasks], purpose="label_scores"
         )
-    scores = label_score_rows(score_tasks, score_replies, labels, config)
+    scores = label_score_rows(
+        score_tasks, score_replies, labels, config, llm=spec.study.llm
+    )
     mean_auroc = scores["auroc"].mean()
     yield from run.write(
         {LABELS: labels, LABEL_SCORES: scores},
