@@ -35,7 +35,7 @@ test: setup
 test-fast: setup
 	$(BIN)/python -m pytest -m 'not slow'
 
-check: setup
+check: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

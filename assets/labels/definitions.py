@@ -68,9 +68,7 @@ def labels_assets(
         score_replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
             [task.request for task in score_tasks], purpose="label_scores"
         )
-    scores = label_score_rows(
-        score_tasks, score_replies, labels, config, llm=spec.study.llm
-    )
+    scores = label_score_rows(score_tasks, score_replies, labels, config, llm=spec.study.llm)
     mean_auroc = scores["auroc"].mean()
     yield from run.write(
         {LABELS: labels, LABEL_SCORES: scores},
