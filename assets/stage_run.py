@@ -116,7 +116,7 @@ class StageRun:
             yield dg.MaterializeResult(
                 asset_key=table.name,
                 metadata={
-                    "dagster/row_count": len(frame),
+                    "dagster/row_count": self.lake.count(table),
                     "dagster/partition_row_count": len(frame),
                     SNAPSHOT_METADATA: snapshot,
                     "fingerprint": made_with,

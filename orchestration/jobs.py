@@ -23,6 +23,8 @@ from resources.study import StudiesResource, Study
 MAIN_JOB = "materialize_study"
 STUDY_TAG = "featurelake/study"
 MAIN_RUN_TAG = "featurelake/main_run"
+# The UI lists a job's runs by this tag, which its own launches carry; runs in process need it set.
+IN_UI_TAGS = {".dagster/repository": "__repository__@featurelake"}
 # orchestration/dagster.yaml lets the queue start one run with this tag at a time.
 ONE_AT_A_TIME_TAG = "featurelake/one_at_a_time"
 
@@ -148,7 +150,7 @@ def _run_all(
             instance=context.instance,
             partition_key=partition.partition_key,
             run_config=loggers,
-            tags={STUDY_TAG: study.name, MAIN_RUN_TAG: context.run_id},
+            tags={**IN_UI_TAGS, STUDY_TAG: study.name, MAIN_RUN_TAG: context.run_id},
             raise_on_error=False,
         )
         if not result.success:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from orchestration.definitions import defs
-from orchestration.jobs import MAIN_JOB, STUDY_TAG
+from orchestration.jobs import IN_UI_TAGS, MAIN_JOB, STUDY_TAG
 from orchestration.schedules import run_config
 from resources.lake import Lake
 from resources.study import StudyError
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
     result = defs.resolve_job_def(MAIN_JOB).execute_in_process(
         instance=dg.DagsterInstance.get(),
         run_config={**run_config(name), "loggers": {"console": {"config": {}}}},
-        tags={STUDY_TAG: name},
+        tags={**IN_UI_TAGS, STUDY_TAG: name},
         raise_on_error=False,
     )
     lake = resources["lake"].open()

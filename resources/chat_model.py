@@ -92,7 +92,7 @@ class ChatModel:
             return []
         stop = _BatchStop()
         replies: list[ChatReply] = []
-        pool = ThreadPoolExecutor(min(self._config.concurrency, len(requests)), "chat")
+        pool = ThreadPoolExecutor(min(self._config.calls_at_once, len(requests)), "chat")
         try:
             futures: list[Future[ChatReply]] = [
                 pool.submit(self._reply, request, stop) for request in requests.values()

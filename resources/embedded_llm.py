@@ -61,7 +61,7 @@ def embedded_endpoint(config: LlmConfig) -> ChatEndpoint:
     return ChatEndpoint(
         model=EMBEDDED_RECORDED_NAME,
         base_url=lambda: embedded_base_url(
-            n_parallel=config.concurrency, context_tokens=config.embedded_context
+            n_parallel=config.calls_at_once, context_tokens=config.embedded_context
         ),
         api_key=None,
         timeout_seconds=config.timeout_seconds,

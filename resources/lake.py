@@ -148,6 +148,10 @@ class Lake:
             ]
         )
 
+    def count(self, table: Table) -> int:
+        """Rows of a whole table, all partitions."""
+        return int(self.query(f'SELECT count(*) FROM "{table.name}"').item())
+
     def read(
         self,
         table: Table,

@@ -25,8 +25,12 @@ class LlmConfig(BaseModel):
         description="embedded: SmolLM2-135M-Instruct in this process, no key, no network; else the "
         "name of a model at OPENAI_BASE_URL, with the key in OPENAI_API_KEY",
     )
-    concurrency: int = Field(
-        default=4, ge=1, le=256, description="Calls under way at the same time"
+    concurrency: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Calls under way at the same time; null: 8, and 1 when embedded, where more "
+        "are no faster on few cores and batch mates change the last digits of an answer",
     )
     timeout_seconds: float = Field(default=120.0, gt=0.0, description="Longest wait for one answer")
     max_retries: int = Field(
@@ -55,6 +59,11 @@ class LlmConfig(BaseModel):
     @property
     def is_embedded(self) -> bool:
         return self.model == EMBEDDED
+
+    @property
+    def calls_at_once(self) -> int:
+        """How many calls are under way at the same time."""
+        return self.concurrency or (1 if self.is_embedded else 8)
 
     @property
     def recorded_name(self) -> str:
