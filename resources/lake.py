@@ -28,15 +28,12 @@ import filelock
 import polars as pl
 
 from assets.shared.schema import Table
+from resources.lake_tables import LakeError, create_table, evolve_table, quoted
 
 CATALOG_NAME = "lake"
 EXTENSIONS = ("ducklake", "sqlite_scanner")
 COMMIT_LOCK_SECONDS = 120.0
 COMMIT_ATTEMPTS = 8
-
-
-class LakeError(RuntimeError):
-    """The lake could not be opened, read or written; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,6 @@ def extension_path(name: str) -> Path:
     return path
 
 
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
 class Lake:
     """One lake in a folder: `catalog.sqlite`, `data/` (Parquet), `shards/`, `llm_cache/`.
 
@@ -92,15 +85,15 @@ class Lake:
     def attach_statements(self, *, read_only: bool = False) -> list[str]:
         """SQL that any DuckDB client of this version runs to see the lake as `lake`."""
         options = [
-            f"DATA_PATH {_quoted(str(self.data_folder))}",
+            f"DATA_PATH {quoted(str(self.data_folder))}",
             "META_JOURNAL_MODE 'WAL'",
             "META_BUSY_TIMEOUT 5000",
         ]
         if read_only:
             options.append("READ_ONLY")
-        catalog = _quoted(f"ducklake:sqlite:{self.root / 'catalog.sqlite'}")
+        catalog = quoted(f"ducklake:sqlite:{self.root / 'catalog.sqlite'}")
         return [
-            *(f"LOAD {_quoted(str(extension_path(name)))}" for name in EXTENSIONS),
+            *(f"LOAD {quoted(str(extension_path(name)))}" for name in EXTENSIONS),
             f"ATTACH {catalog} AS {CATALOG_NAME} ({', '.join(options)})",
             f"USE {CATALOG_NAME}",
         ]
@@ -288,9 +281,9 @@ class Lake:
                     ).fetchall()
                 )
                 if not found:
-                    _create_table(cursor, table)
+                    create_table(cursor, table)
                 else:
-                    _evolve_table(cursor, table, found)
+                    evolve_table(cursor, table, found)
                 self._known_tables.add(table.name)
 
     def snapshots(self) -> pl.DataFrame:
@@ -298,55 +291,6 @@ class Lake:
         return self.query(
             f"SELECT * FROM ducklake_snapshots('{CATALOG_NAME}') ORDER BY snapshot_id DESC"
         )
-
-
-def _create_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
-    columns = ", ".join(
-        f'"{c.name}" {_stored_type(c.sql_type)}{"" if c.nullable else " NOT NULL"}'
-        for c in table.columns
-    )
-    partition = ", ".join(f'"{name}"' for name in table.partition_by)
-    cursor.execute("BEGIN")
-    cursor.execute(f'CREATE TABLE "{table.name}" ({columns})')
-    cursor.execute(f'ALTER TABLE "{table.name}" SET PARTITIONED BY ({partition})')
-    cursor.execute(f'COMMENT ON TABLE "{table.name}" IS {_quoted(table.description)}')
-    for column in table.columns:
-        cursor.execute(
-            f'COMMENT ON COLUMN "{table.name}"."{column.name}" IS {_quoted(column.description)}'
-        )
-    cursor.execute("COMMIT")
-
-
-def _evolve_table(
-    cursor: duckdb.DuckDBPyConnection, table: Table, found: Mapping[str, str]
-) -> None:
-    for column in table.columns:
-        stored = found.get(column.name)
-        if stored is None and not column.nullable:
-            raise LakeError(
-                f"table {table.name} in the lake lacks column {column.name!r}, which is declared "
-                "not nullable; declare it nullable, so that old rows can stand"
-            )
-        if stored is None:
-            cursor.execute(
-                f'ALTER TABLE "{table.name}" ADD COLUMN "{column.name}" '
-                f"{_stored_type(column.sql_type)}"
-            )
-        elif stored != _stored_type(column.sql_type):
-            raise LakeError(
-                f"table {table.name}, column {column.name}: stored as {stored}, declared "
-                f"{column.sql_type}; give the new column another name"
-            )
-    extra = set(found) - set(table.column_names)
-    if extra:
-        raise LakeError(
-            f"table {table.name} in the lake has columns {sorted(extra)} that are not declared in "
-            f"assets/{table.stage}/tables.py; was the lake written by a newer version?"
-        )
-
-
-def _stored_type(sql_type: str) -> str:
-    return sql_type.replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
 
 
 class LakeResource(dg.ConfigurableResource):

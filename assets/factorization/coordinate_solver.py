@@ -46,6 +46,7 @@ class SolverResult:
     dictionary: Float[Tensor, "k d"]
     coefficients: Float[Tensor, "k n_tokens"]
     objective_trace: list[float]
+    explained_variance_trace: list[float]
     is_converged: bool
     stop_reason: str
 
@@ -62,6 +63,11 @@ def penalized_objective(
     gram = dictionary @ dictionary.t()
     explained = 2 * _inner(dictionary, token_products) - _inner(gram, coefficient_gram)
     return max(0.0, 0.5 * (squared_norm - explained)) + penalty * coefficient_sum
+
+
+def explained_share(half_squared_error: float, squared_norm: float) -> float:
+    """Explained variance 1 - ‖A - Y Z‖² / ‖A‖² from ½‖A - Y Z‖² (0 for an A of zeros)."""
+    return 1.0 - 2.0 * half_squared_error / squared_norm if squared_norm else 0.0
 
 
 def fit_coordinate(
@@ -86,6 +92,7 @@ def fit_coordinate(
     squared_norm = float(token_norms.sum(dtype=torch.float64))
     reseeds_left = torch.full((dictionary.shape[0],), MAX_RESEEDS, device=neurons.device)
     trace: list[float] = []
+    variance_trace: list[float] = []
     is_converged = False
     for iteration in range(max_iter):
         products = dictionary_products(dictionary, neurons, size)
@@ -106,15 +113,17 @@ def fit_coordinate(
             dictionary, token_products, coefficient_gram, coefficients.sum(dim=1), size, penalty
         )
         coefficients *= scales[:, None]
+        coefficient_sum = float(coefficients.sum(dtype=torch.float64))
         objective = penalized_objective(
             dictionary,
             token_products * scales[:, None],
             coefficient_gram * torch.outer(scales, scales),
-            float(coefficients.sum(dtype=torch.float64)),
+            coefficient_sum,
             squared_norm,
             penalty,
         )
         trace.append(objective)
+        variance_trace.append(explained_share(objective - penalty * coefficient_sum, squared_norm))
         if on_iteration is not None:
             on_iteration(iteration, objective)
         if len(trace) > 1 and not n_reseeded:
@@ -139,7 +148,9 @@ def fit_coordinate(
         reason = f"the objective fell by less than {tol:g} of its value in an iteration"
     else:
         reason = f"max_iter = {max_iter} iterations reached"
-    return SolverResult(dictionary, solved.coefficients, trace, is_converged, reason)
+    return SolverResult(
+        dictionary, solved.coefficients, trace, variance_trace, is_converged, reason
+    )
 
 
 def sweep_dictionary(

@@ -71,9 +71,14 @@ def factorization_assets(
         fitted.stop_reason,
     )
     plots = {}
-    if len(fitted.objective_trace) > 1:
-        plots["objective_by_iteration"] = dg.MetadataValue.md(
-            line_plot(fitted.objective_trace, "Objective by iteration", "iteration", "objective")
+    if len(fitted.explained_variance_trace) > 1:
+        plots["explained_variance_by_iteration"] = dg.MetadataValue.md(
+            line_plot(
+                fitted.explained_variance_trace,
+                "Explained variance by iteration",
+                "iteration",
+                "explained variance",
+            )
         )
     yield from run.write(
         {

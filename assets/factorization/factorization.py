@@ -7,7 +7,7 @@ them. Which methods there are is in methods.py.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,6 +48,7 @@ class Factors:
     objective_trace: list[float]
     feature_names: list[str | None]
     offset: Float[Tensor, " d"] | None = None
+    explained_variance_trace: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Factorization:
     offset: Float[Tensor, " d"] | None
     feature_names: list[str | None]
     objective_trace: list[float]
+    explained_variance_trace: list[float]
     n_iter: int
     is_converged: bool
     stop_reason: str
@@ -112,6 +114,7 @@ def measured(task: FitTask, factors: Factors, seconds: float) -> Factorization:
         offset=factors.offset,
         feature_names=factors.feature_names,
         objective_trace=factors.objective_trace,
+        explained_variance_trace=factors.explained_variance_trace,
         n_iter=factors.n_iter,
         is_converged=factors.is_converged,
         stop_reason=factors.stop_reason,

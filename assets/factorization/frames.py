@@ -69,6 +69,7 @@ def factorization_frame(factorization: Factorization, fit: FitConfig) -> pl.Data
             "is_converged": f.is_converged,
             "stop_reason": f.stop_reason,
             "objective_trace": f.objective_trace or None,
+            "explained_variance_trace": f.explained_variance_trace or None,
             "offset_vector": None if f.offset is None else f.offset.float().cpu().tolist(),
             "feature_names": f.feature_names if has_names else None,
             "seconds": f.seconds,

@@ -22,6 +22,7 @@ from torch import Tensor
 from assets.factorization.coordinate_solver import (
     ProgressCallback,
     SolverResult,
+    explained_share,
     penalized_objective,
 )
 from assets.factorization.sparse_rows import dictionary_products, keep_largest
@@ -86,6 +87,7 @@ def fit_multiplicative(
         best_dictionary / divisors[:, None],
         best_coefficients * lengths[:, None],
         trace,
+        [explained_share(objective, squared_norm) for objective in trace],
         is_converged,
         reason,
     )

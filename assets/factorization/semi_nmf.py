@@ -66,6 +66,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
     components_ : [k, d], as the input's kind; unit rows (a row of a feature that the multiplicative
         solver emptied is zero).
     objective_trace_ : list of the objective (in the scaled problem) after each iteration.
+    explained_variance_trace_ : list of the explained variance (uncentred) after each iteration.
     explained_variance_, explained_variance_centered_ : of the tokens of the fit; the centred one is
         None when all rows are equal.
     n_iter_, is_converged_, stop_reason_ : how the fit ended.
@@ -79,6 +80,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
 
     components_: Activations
     objective_trace_: list[float]
+    explained_variance_trace_: list[float]
     explained_variance_: float | None
     explained_variance_centered_: float | None
     n_iter_: int
@@ -135,6 +137,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         explained = explained_variance(matrix, coefficients, result.dictionary)
         self.components_ = _like(X, result.dictionary)
         self.objective_trace_ = result.objective_trace
+        self.explained_variance_trace_ = result.explained_variance_trace
         self.n_iter_ = len(result.objective_trace)
         self.is_converged_ = result.is_converged
         self.stop_reason_ = result.stop_reason

@@ -39,5 +39,6 @@ def fit_snmf(task: FitTask) -> Factors:
         is_converged=model.is_converged_,
         stop_reason=model.stop_reason_,
         objective_trace=model.objective_trace_,
+        explained_variance_trace=model.explained_variance_trace_,
         feature_names=[None] * task.rank,
     )

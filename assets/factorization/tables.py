@@ -96,6 +96,12 @@ FACTORIZATIONS = Table(
             nullable=True,
         ),
         Column(
+            "explained_variance_trace",
+            "DOUBLE[]",
+            "Explained variance after each iteration; NULL where nothing is iterated",
+            nullable=True,
+        ),
+        Column(
             "offset_vector",
             "FLOAT[]",
             "Mean activation added to YZ; NULL for methods without an offset (all but pca)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -287,3 +289,16 @@ def test_transform_wants_the_width_of_the_fit():
     model = SemiNMF(n_components=2).fit(torch.randn(20, 8))
     with pytest.raises(FactorizationError, match="width 9; the dictionary was fitted on width 8"):
         model.transform(torch.randn(20, 9))
+
+
+@pytest.mark.parametrize("solver", ["coordinate", "multiplicative"])
+def test_the_explained_variance_trace_is_that_of_the_iterations(solver: str) -> None:
+    activations = torch.randn(300, 40, generator=torch.Generator().manual_seed(3)).relu()
+    model = SemiNMF(
+        n_components=6, keep_fraction=0.3, solver=solver, coefficient_penalty=0.0, random_state=0
+    ).fit(activations)
+    trace = model.explained_variance_trace_
+    assert len(trace) == model.n_iter_ > 3
+    assert max(trace) == pytest.approx(model.explained_variance_, abs=2e-3)
+    if solver == "coordinate":  # without a penalty the objective is the reconstruction error
+        assert all(later >= earlier - 1e-6 for earlier, later in pairwise(trace))

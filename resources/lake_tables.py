@@ -1,0 +1,70 @@
+"""Declared tables made and grown in DuckLake. Reading and writing rows is lake.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import duckdb
+
+from assets.shared.schema import Table
+
+
+class LakeError(RuntimeError):
+    """The lake could not be opened, read or written; the message says what to do."""
+
+
+def quoted(value: str) -> str:
+    """A SQL string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def create_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
+    """Create a declared table, partitioned, with its descriptions as comments."""
+    columns = ", ".join(
+        f'"{c.name}" {_stored_type(c.sql_type)}{"" if c.nullable else " NOT NULL"}'
+        for c in table.columns
+    )
+    partition = ", ".join(f'"{name}"' for name in table.partition_by)
+    cursor.execute("BEGIN")
+    cursor.execute(f'CREATE TABLE "{table.name}" ({columns})')
+    cursor.execute(f'ALTER TABLE "{table.name}" SET PARTITIONED BY ({partition})')
+    cursor.execute(f'COMMENT ON TABLE "{table.name}" IS {quoted(table.description)}')
+    for column in table.columns:
+        cursor.execute(
+            f'COMMENT ON COLUMN "{table.name}"."{column.name}" IS {quoted(column.description)}'
+        )
+    cursor.execute("COMMIT")
+
+
+def evolve_table(cursor: duckdb.DuckDBPyConnection, table: Table, found: Mapping[str, str]) -> None:
+    """Add to a table what its declaration has gained; `found` maps stored columns to types.
+
+    Raises LakeError where the two cannot be brought together without losing rows.
+    """
+    for column in table.columns:
+        stored = found.get(column.name)
+        if stored is None and not column.nullable:
+            raise LakeError(
+                f"table {table.name} in the lake lacks column {column.name!r}, which is declared "
+                "not nullable; declare it nullable, so that old rows can stand"
+            )
+        if stored is None:
+            cursor.execute(
+                f'ALTER TABLE "{table.name}" ADD COLUMN "{column.name}" '
+                f"{_stored_type(column.sql_type)}"
+            )
+        elif stored != _stored_type(column.sql_type):
+            raise LakeError(
+                f"table {table.name}, column {column.name}: stored as {stored}, declared "
+                f"{column.sql_type}; give the new column another name"
+            )
+    extra = set(found) - set(table.column_names)
+    if extra:
+        raise LakeError(
+            f"table {table.name} in the lake has columns {sorted(extra)} that are not declared in "
+            f"assets/{table.stage}/tables.py; was the lake written by a newer version?"
+        )
+
+
+def _stored_type(sql_type: str) -> str:
+    return sql_type.replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")
