@@ -6,10 +6,13 @@ and lineage are there when the UI opens.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from pathlib import Path
 
 import dagster as dg
+import filelock
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -51,12 +54,13 @@ def main(arguments: list[str]) -> int:
     resources = defs.resources or {}
     try:
         resources["studies"].study(name)
+        instance = open_instance()
     except StudyError as error:
-        console.print(f"[red]{error}[/red]")
+        console.print(str(error), style="red", markup=False)
         return 2
     started = time.monotonic()
     result = defs.resolve_job_def(MAIN_JOB).execute_in_process(
-        instance=dg.DagsterInstance.get(),
+        instance=instance,
         run_config={**run_config(name), "loggers": {"console": {"config": {}}}},
         tags={**IN_UI_TAGS, STUDY_TAG: name},
         raise_on_error=False,
@@ -68,6 +72,23 @@ def main(arguments: list[str]) -> int:
     console.print(f"\n{name}: {outcome} in {time.monotonic() - started:.0f} s")
     show_next_steps(console)
     return 0 if result.success else 1
+
+
+def open_instance() -> dg.DagsterInstance:
+    """The Dagster instance of DAGSTER_HOME.
+
+    Two processes that make its SQLite files at once fail, so the first opening is locked.
+    """
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        raise StudyError("DAGSTER_HOME is not set; `make demo` and `make run STUDY=…` set it")
+    Path(home).mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(Path(home) / "first_opening.lock"):
+        instance = dg.DagsterInstance.get()
+        instance.get_runs(limit=1)
+        instance.get_asset_keys(limit=1)
+        instance.all_instigator_state()
+    return instance
 
 
 def show_features(console: Console, lake: Lake, study: str) -> None:

@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def file_digest(path: Path, cache_folder: Path) -> str:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
     memo.parent.mkdir(parents=True, exist_ok=True)
-    temporary = memo.with_name(f"{memo.name}.{os.getpid()}")
+    temporary = memo.with_name(f"{memo.name}.{uuid.uuid4().hex}")
     temporary.write_text(json.dumps({"file": identity, "sha256": digest}))
     os.replace(temporary, memo)
     return digest

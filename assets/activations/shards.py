@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def write_shard(path: Path, rows: Float[Tensor, "n_rows width"]) -> ShardFile:
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width)
     table = pa.Table.from_arrays([column], names=[COLUMN])
     # The process id keeps two captures of the same shard from writing into one file.
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(
@@ -216,7 +217,7 @@ def _sidecar(path: Path) -> Path:
 
 def _write_sidecar(path: Path, written: ShardFile) -> None:
     sidecar = _sidecar(path)
-    temporary = sidecar.with_name(f"{sidecar.name}.{os.getpid()}.partial")
+    temporary = sidecar.with_name(f"{sidecar.name}.{uuid.uuid4().hex}.partial")
     try:
         temporary.write_text(json.dumps(asdict(written), indent=1))
         _publish(temporary, sidecar)
