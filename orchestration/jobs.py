@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dagster as dg
 import filelock
+from pydantic import Field
 
 from orchestration.partition_sync import sync_partitions
 from resources.lake import LakeResource
@@ -54,7 +55,7 @@ STAGE_JOBS = (corpus_job, activations_job, features_job)
 class MainJobConfig(dg.Config):
     """Which study the main job materializes."""
 
-    study: str
+    study: str = Field(default="demo", description="Name of a study in the folder of studies")
 
 
 @dataclass(frozen=True)
