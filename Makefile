@@ -7,8 +7,10 @@ STUDY ?= demo
 PORT ?= 3000
 export DAGSTER_HOME := $(CURDIR)/.dagster_home
 export HF_HUB_DISABLE_TELEMETRY := 1
+# The query of `make sql` goes through the environment, so that no shell reads its quotes and $.
+export Q
 
-.PHONY: setup demo run test test-fast check format ui sql dictionary clean-lake
+.PHONY: setup demo run test test-fast check format ui sql dictionary
 
 setup: $(STAMP)
 
@@ -55,4 +57,4 @@ ui: setup $(DAGSTER_HOME)/dagster.yaml
 
 # A DuckDB shell with the lake attached, or one query: make sql Q="SELECT …"
 sql: setup
-	@$(BIN)/python -m orchestration.sql_shell $(if $(Q),"$(Q)")
+	@$(BIN)/python -m orchestration.sql_shell

@@ -6,9 +6,8 @@ the module-level `defs` is what `workspace.yaml` loads.
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -24,15 +23,11 @@ from assets.labels.definitions import labels_assets
 from assets.steering.definitions import steering_assets
 from orchestration.checks import catalogue_checks
 from orchestration.console import console_logger
+from orchestration.folders import default_resources
 from orchestration.jobs import STAGE_JOBS, build_main_job
 from orchestration.partition_sync import study_files
 from orchestration.schedules import nightly_schedules
-from resources.chat_resource import ChatResource
-from resources.lake import LakeResource
-from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
 
-PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 ASSETS = [
     corpus_assets,
     activation_assets,
@@ -46,31 +41,20 @@ ASSETS = [
 ]
 
 
-def default_resources() -> dict[str, Any]:
-    """Resources in the project's folder, or where FEATURELAKE_* environment variables say."""
-
-    def folder(variable: str, default: str) -> str:
-        return str(Path(os.environ.get(variable, PROJECT_FOLDER / default)).resolve())
-
-    return {
-        "lake": LakeResource(root=folder("FEATURELAKE_LAKE", "lake")),
-        "studies": StudiesResource(folder=folder("FEATURELAKE_STUDIES", "studies")),
-        "subject_models": SubjectModelResource(cache_folder=folder("FEATURELAKE_CACHE", ".cache")),
-        "chat": ChatResource(),
-    }
-
-
 def build_definitions(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
     """All definitions, with `overrides` in place of the default resources of the same name.
 
-    Raises StudyError when a study file is wrong, and KeyError for an unknown resource.
+    A study file that is wrong is left out and logged, so that it doesn't take the others down.
+    Raises KeyError for an unknown resource.
     """
     resources = default_resources()
     unknown = set(overrides or {}) - set(resources)
     if unknown:
         raise KeyError(f"unknown resources {sorted(unknown)}; there are {sorted(resources)}")
     resources.update(overrides or {})
-    studies = resources["studies"].all()
+    studies, problems = resources["studies"].readable()
+    for problem in problems:
+        logging.getLogger(__name__).error("study left out: %s", problem)
     main_job = build_main_job(lambda name: definitions.resolve_job_def(name))
     definitions = dg.Definitions(
         assets=ASSETS,

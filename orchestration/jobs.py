@@ -102,7 +102,8 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
         lake: LakeResource,
     ) -> None:
         study = studies.study(config.study)
-        sync_partitions(context.instance, studies.all())
+        readable, problems = studies.readable()
+        sync_partitions(context.instance, readable, may_remove=not problems)
         Path(lake.root).mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(Path(lake.root) / f"study-{study.name}.lock")
         try:
@@ -154,8 +155,16 @@ def _run_all(
             tags={**IN_UI_TAGS, STUDY_TAG: study.name, MAIN_RUN_TAG: context.run_id},
             raise_on_error=False,
         )
+        broken = [
+            f"{check.asset_key.to_user_string()}: {check.check_name}"
+            for check in result.get_asset_check_evaluations()
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+        ]
         if not result.success:
             failed[partition] = _why(result)
+        elif broken:
+            failed[partition] = f"asset checks failed: {', '.join(broken)} (run {result.run_id})"
+        if partition in failed:
             context.log.error("%s failed: %s", partition, failed[partition])
     return failed
 

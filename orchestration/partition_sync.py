@@ -22,14 +22,17 @@ def wanted_keys(studies: Sequence[Study]) -> dict[str, list[str]]:
 
 
 def sync_partitions(
-    instance: dg.DagsterInstance, studies: Sequence[Study]
+    instance: dg.DagsterInstance, studies: Sequence[Study], *, may_remove: bool = True
 ) -> dict[str, tuple[list[str], list[str]]]:
-    """Make the instance's keys those of the studies; per dimension what was added and removed."""
+    """Make the instance's keys those of the studies; per dimension what was added and removed.
+
+    With a study file that can't be read nothing is to be removed: its keys may be among them.
+    """
     changes = {}
     for dimension, wanted in wanted_keys(studies).items():
         found = instance.get_dynamic_partitions(dimension)
         added = [key for key in wanted if key not in found]
-        removed = [key for key in found if key not in wanted]
+        removed = [key for key in found if key not in wanted] if may_remove else []
         if added:
             instance.add_dynamic_partitions(dimension, added)
         for key in removed:
@@ -47,9 +50,11 @@ def sync_partitions(
 def study_files(
     context: dg.SensorEvaluationContext, studies: StudiesResource
 ) -> dg.SkipReason | dg.SensorResult:
-    changes = sync_partitions(context.instance, studies.all())
+    readable, problems = studies.readable()
+    changes = sync_partitions(context.instance, readable, may_remove=not problems)
     words = [
         f"{dimension}: +{len(added)} −{len(removed)}"
         for dimension, (added, removed) in changes.items()
     ]
+    words += [f"study left out: {problem}" for problem in problems]
     return dg.SkipReason("; ".join(words) or "partitions are those of the studies")

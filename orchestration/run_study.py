@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from orchestration.definitions import defs
+from orchestration.folders import default_resources
 from orchestration.jobs import IN_UI_TAGS, MAIN_JOB, STUDY_TAG
 from orchestration.schedules import run_config
 from resources.lake import Lake
@@ -24,6 +25,7 @@ from resources.study import StudyError
 
 N_SHOWN = 15
 WIDTH_IN_FILES = 140
+NEXT_QUERY = "SELECT feature_id, label, steering_gain FROM features ORDER BY 3 DESC LIMIT 10"
 NUMBERS = ("AUROC", "steering", "over base")
 BEST_FEATURES = """
     SELECT site, fit, feature_id, coalesce(label, '–') AS label, top_tokens, concept,
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> int:
         console.print("usage: python -m orchestration.run_study STUDY")
         return 2
     name = arguments[0]
-    resources = defs.resources or {}
+    resources = default_resources()
     try:
         resources["studies"].study(name)
         instance = open_instance()
@@ -157,8 +159,7 @@ def show_next_steps(console: Console) -> None:
         "\nNext:\n"
         "  make ui                                  assets, runs, plots and lineage\n"
         "  make sql                                 a DuckDB shell with the lake attached\n"
-        '  make sql Q="SELECT feature_id, label, concept_auroc, steering_score\n'
-        '              FROM features ORDER BY steering_score DESC LIMIT 10"',
+        f'  make sql Q="{NEXT_QUERY}"',
         highlight=False,
         markup=False,
     )

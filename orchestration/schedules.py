@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from orchestration.jobs import MAIN_JOB, STUDY_TAG
-from resources.study import Study
+from resources.study import Study, schedule_name
 
 
 def run_config(study_name: str) -> dict:
@@ -21,7 +21,7 @@ def nightly_schedules(
     """One schedule a study; `nightly.switch: on` in the study file starts it by itself."""
     return [
         dg.ScheduleDefinition(
-            name=f"nightly_{study.name.replace('-', '_').replace('.', '_')}",
+            name=schedule_name(study.name),
             job=main_job,
             cron_schedule=study.nightly.cron,
             execution_timezone=study.nightly.timezone,

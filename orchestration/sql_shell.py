@@ -6,19 +6,22 @@ them, with --attach, for other DuckDB clients).
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from orchestration.definitions import default_resources
+from orchestration.folders import default_resources
 
 USAGE = 'usage: make sql, or make sql Q="SELECT …", or python -m orchestration.sql_shell --attach\n'
+
+QUERY_VARIABLE = "Q"
 
 
 def main(arguments: list[str]) -> int:
     """Run the shell; its exit status. Says how to fill the lake where there is none."""
-    if len(arguments) > 1:
+    if arguments not in ([], ["--attach"]):
         sys.stderr.write(USAGE)
         return 2
     lake = default_resources()["lake"].open()
@@ -33,7 +36,7 @@ def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         statements = Path(folder) / "attach.sql"
         statements.write_text(statements_text)
-        query = ["-c", arguments[0]] if arguments else []
+        query = ["-c", os.environ[QUERY_VARIABLE]] if os.environ.get(QUERY_VARIABLE) else []
         return subprocess.run([shell, "-init", str(statements), *query], check=False).returncode
 
 

@@ -208,44 +208,24 @@ class Lake:
 
     def _commit(
         self,
-        staged: Mapping[Table, Path],
+        staged: dict[Table, Path],
         partitions: Mapping[Table, Mapping[str, str]],
         commit: Commit,
     ) -> int:
+        """The new snapshot's id. Empties `staged` once the files belong to the catalog."""
         message = f"{commit.asset} {commit.partition}"
-        details = json.dumps(asdict(commit), sort_keys=True)
+        is_staged = bool(staged)
         for attempt in range(1, COMMIT_ATTEMPTS + 1):
             try:
+                # The lock is held until the id is read, so the newest snapshot is this commit's.
                 with self._exclusive(), contextlib.closing(self.connect()) as cursor:
-                    cursor.execute("BEGIN")
-                    try:
-                        for table, partition in partitions.items():
-                            condition = " AND ".join(f'"{name}" = ?' for name in partition)
-                            cursor.execute(
-                                f'DELETE FROM "{table.name}" WHERE {condition}',
-                                list(partition.values()),
-                            )
-                        for table, path in staged.items():
-                            cursor.execute(
-                                "CALL ducklake_add_data_files(?, ?, ?, hive_partitioning => true)",
-                                [CATALOG_NAME, table.name, str(path)],
-                            )
-                        cursor.execute(
-                            f"CALL {CATALOG_NAME}.set_commit_message('featurelake', ?, "
-                            "extra_info => ?)",
-                            [message, details],
-                        )
-                        cursor.execute("COMMIT")
-                    except BaseException:
-                        with contextlib.suppress(duckdb.Error):
-                            cursor.execute("ROLLBACK")
-                        raise
-                    snapshot = cursor.execute(
-                        "SELECT max(snapshot_id) FROM ducklake_snapshots(?)", [CATALOG_NAME]
-                    ).fetchone()
-                    assert snapshot is not None
-                    return int(snapshot[0])
+                    self._transaction(cursor, staged, partitions, commit, message)
+                    return self._newest_snapshot(cursor)
             except duckdb.Error as error:
+                if is_staged and not staged:
+                    raise LakeError(
+                        f"{message} was committed, but its snapshot id could not be read: {error}"
+                    ) from error
                 is_passing = re.search(r"locked|conflict|busy", str(error), re.IGNORECASE)
                 if attempt == COMMIT_ATTEMPTS or not is_passing:
                     raise LakeError(
@@ -254,6 +234,53 @@ class Lake:
                     ) from error
                 time.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
+
+    def _transaction(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        staged: dict[Table, Path],
+        partitions: Mapping[Table, Mapping[str, str]],
+        commit: Commit,
+        message: str,
+    ) -> None:
+        cursor.execute("BEGIN")
+        try:
+            for table, partition in partitions.items():
+                condition = " AND ".join(f'"{name}" = ?' for name in partition)
+                cursor.execute(
+                    f'DELETE FROM "{table.name}" WHERE {condition}', list(partition.values())
+                )
+            for table, path in staged.items():
+                cursor.execute(
+                    "CALL ducklake_add_data_files(?, ?, ?, hive_partitioning => true)",
+                    [CATALOG_NAME, table.name, str(path)],
+                )
+            cursor.execute(
+                f"CALL {CATALOG_NAME}.set_commit_message('featurelake', ?, extra_info => ?)",
+                [message, json.dumps(asdict(commit), sort_keys=True)],
+            )
+        except BaseException:
+            with contextlib.suppress(duckdb.Error):
+                cursor.execute("ROLLBACK")
+            raise
+        # From here on the files may be the catalog's: an interrupt must leave them (an orphan file
+        # costs space, a missing one the table). Only DuckDB's own refusal hands them back.
+        kept = dict(staged)
+        staged.clear()
+        try:
+            cursor.execute("COMMIT")
+        except duckdb.Error:
+            staged.update(kept)
+            with contextlib.suppress(duckdb.Error):
+                cursor.execute("ROLLBACK")
+            raise
+
+    def _newest_snapshot(self, cursor: duckdb.DuckDBPyConnection) -> int:
+        row = cursor.execute(
+            "SELECT max(snapshot_id) FROM ducklake_snapshots(?)", [CATALOG_NAME]
+        ).fetchone()
+        assert row is not None
+        return int(row[0])
 
     @contextlib.contextmanager
     def _exclusive(self) -> Iterator[None]:

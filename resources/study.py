@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
+import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from dagster._utils.schedules import is_valid_cron_schedule
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from assets.activations.config import ActivationsConfig, ModelConfig
 from assets.activations.site_names import ActivationSite
@@ -49,6 +58,20 @@ class NightlyConfig(BaseModel):
         default="off",
         description="`on` starts the schedule by itself; `off` leaves it to the UI's switch.",
     )
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, cron: str) -> str:
+        if not is_valid_cron_schedule(cron):
+            raise ValueError(f"{cron!r} is no cron expression; expected e.g. '0 2 * * *'")
+        return cron
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, timezone: str) -> str:
+        if timezone not in zoneinfo.available_timezones():
+            raise ValueError(f"{timezone!r} is no IANA time zone; expected e.g. Europe/Berlin")
+        return timezone
 
     @model_validator(mode="before")
     @classmethod
@@ -99,6 +122,11 @@ class Study(BaseModel):
             for layer in model.layers
             for kind in model.kinds
         ]
+
+
+def schedule_name(study_name: str) -> str:
+    """Name of a study's nightly schedule: Dagster takes only letters, digits and underscores."""
+    return f"nightly_{re.sub('[^a-z0-9_]', '_', study_name)}"
 
 
 def model_name(model: ModelConfig) -> str:
@@ -203,23 +231,44 @@ class StudiesResource(dg.ConfigurableResource):
 
     folder: str
 
-    def all(self) -> list[Study]:
-        """Every study in the folder, by file name; StudyError where two share a name."""
-        studies = [load_study(path) for path in sorted(Path(self.folder).glob(f"*{STUDY_SUFFIX}"))]
-        names = [study.name for study in studies]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise StudyError(f"two files in {self.folder} are named {repeated[0]!r}; rename one")
-        return studies
+    def readable(self) -> tuple[list[Study], list[StudyError]]:
+        """Every study in the folder that is right, by file name, and what is wrong with the rest."""
+        studies: dict[str, Study] = {}
+        problems: list[StudyError] = []
+        for path in self._files():
+            try:
+                study = load_study(path)
+                clash = next(
+                    (n for n in studies if schedule_name(n) == schedule_name(study.name)), None
+                )
+                if clash is not None:
+                    raise StudyError(
+                        f"{path}: the name {study.name!r} is too like that of study {clash!r}; "
+                        "choose another"
+                    )
+                studies[study.name] = study
+            except StudyError as error:
+                problems.append(error)
+        return list(studies.values()), problems
 
     def study(self, name: str) -> Study:
-        studies = {study.name: study for study in self.all()}
-        if name not in studies:
-            raise StudyError(
-                f"no study named {name!r} in {self.folder}; there are: "
-                f"{', '.join(studies) or 'none'}"
-            )
-        return studies[name]
+        """The study of a name; a wrong file of another study is no matter."""
+        studies, problems = self.readable()
+        for study in studies:
+            if study.name == name:
+                return study
+        # The file asked for may be one of the wrong ones: then its error is the answer.
+        for problem in problems:
+            if f"{name}{STUDY_SUFFIX}" in str(problem):
+                raise problem
+        raise StudyError(
+            f"no study named {name!r} in {self.folder}; there are: "
+            f"{', '.join(study.name for study in studies) or 'none'}"
+            + "".join(f"\nleft out: {problem}" for problem in problems)
+        )
+
+    def _files(self) -> list[Path]:
+        return sorted(Path(self.folder).glob(f"*{STUDY_SUFFIX}"))
 
     def site(self, site_key: str) -> SiteSpec:
         study = self.study(re.split(":", site_key, maxsplit=1)[0])

@@ -30,16 +30,16 @@ def test_partitions_follow_the_study_files(tmp_path: Path) -> None:
     studies = StudiesResource(folder=str(tmp_path))
     with dg.DagsterInstance.ephemeral() as instance:
         write_study(tmp_path, models=MODELS)
-        sync_partitions(instance, studies.all())
+        sync_partitions(instance, studies.readable()[0])
         assert instance.get_dynamic_partitions("site") == [
             "mini:smollm2-135m-instruct@L5.mlp_hidden",
             "mini:smollm2-135m-instruct@L15.mlp_hidden",
         ]
         assert instance.get_dynamic_partitions("fit") == ["snmf-k012", "random-k006"]
-        assert sync_partitions(instance, studies.all()) == {}
+        assert sync_partitions(instance, studies.readable()[0]) == {}
 
         write_study(tmp_path, models=[{"source": "smollm2-135m-instruct", "layers": [15, 25]}])
-        changes = sync_partitions(instance, studies.all())
+        changes = sync_partitions(instance, studies.readable()[0])
         assert changes == {
             "site": (
                 ["mini:smollm2-135m-instruct@L25.mlp_hidden"],

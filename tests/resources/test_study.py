@@ -78,11 +78,34 @@ def test_keys_resolve_back_to_what_they_stand_for(tmp_path: Path) -> None:
         studies.study("other")
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_a_wrong_file_is_left_out_and_named_and_the_others_work(tmp_path: Path) -> None:
     written(tmp_path)
-    (tmp_path / "copy.yaml").write_text(yaml.safe_dump(MINIMAL))
-    with pytest.raises(StudyError, match="two files"):
-        StudiesResource(folder=str(tmp_path)).all()
+    (tmp_path / "copy.yaml").write_text(yaml.safe_dump({**MINIMAL, "name": "small"}))
+    (tmp_path / "half.yaml").write_text("name: half\nfit: []\n")
+    studies = StudiesResource(folder=str(tmp_path))
+    readable, problems = studies.readable()
+    assert [study.name for study in readable] == ["small"]
+    assert len(problems) == 2
+    assert studies.study("small").name == "small"
+    with pytest.raises(StudyError, match="unknown key `fit`; the nearest valid key is `fits`"):
+        studies.study("half")
+
+
+@pytest.mark.parametrize("name", ["a.b", "a-b", "a_b"])
+def test_names_that_make_one_schedule_name_are_refused(tmp_path: Path, name: str) -> None:
+    written(tmp_path, name="a_b")
+    (tmp_path / "z.yaml").write_text(yaml.safe_dump({**MINIMAL, "name": name}))
+    _, problems = StudiesResource(folder=str(tmp_path)).readable()
+    assert "too like that of study" in str(problems[0])
+
+
+@pytest.mark.parametrize(
+    ("nightly", "complaint"),
+    [({"cron": "soon"}, "no cron expression"), ({"timezone": "Mars/Base"}, "no IANA time zone")],
+)
+def test_a_wrong_schedule_is_named(tmp_path: Path, nightly: dict, complaint: str) -> None:
+    with pytest.raises(StudyError, match=complaint):
+        load_study(written(tmp_path, nightly=nightly))
 
 
 def test_the_nightly_switch_reads_yaml_on_and_off(tmp_path: Path) -> None:
