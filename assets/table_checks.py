@@ -12,6 +12,7 @@ import dagster as dg
 
 from assets.shared.schema import Table
 from resources.lake import Lake
+from resources.lake_tables import stored_type
 
 SCHEMA_CHECK = "schema_as_declared"
 KEY_CHECK = "keys_unique"
@@ -62,12 +63,13 @@ def check_table(
             [table.name],
         ).iter_rows()
     )
-    missing = set(table.column_names) ^ set(stored)
+    declared = {column.name: stored_type(column.sql_type) for column in table.columns}
+    differing = {name for name in declared | stored if declared.get(name) != stored.get(name)}
     yield dg.AssetCheckResult(
         check_name=SCHEMA_CHECK,
         asset_key=table.name,
-        passed=not missing,
-        metadata={"differing_columns": sorted(missing)},
+        passed=not differing,
+        metadata={"differing_columns": sorted(differing)},
     )
     key = ", ".join(f'"{name}"' for name in table.key)
     n_rows, n_keys = lake.query(

@@ -21,7 +21,7 @@ from orchestration.folders import default_resources
 from orchestration.jobs import IN_UI_TAGS, MAIN_JOB, STUDY_TAG
 from orchestration.schedules import run_config
 from resources.lake import Lake
-from resources.study import StudyError
+from resources.study import Study, StudyError
 
 N_SHOWN = 15
 WIDTH_IN_FILES = 140
@@ -31,16 +31,28 @@ BEST_FEATURES = """
     SELECT site, fit, feature_id, coalesce(label, '–') AS label, top_tokens, concept,
            concept_auroc, steering_score, steering_gain, status
     FROM features
-    WHERE study = ? AND NOT is_control
+    WHERE (site, fit) IN (SELECT unnest($sites), unnest($fits)) AND NOT is_control
     ORDER BY (status = 'judged') DESC, steering_gain DESC NULLS LAST, concept_auroc DESC NULLS LAST
-    LIMIT ?
+    LIMIT $n
 """
 CONTROL_MEANS = """
     SELECT method, is_control, count(*) AS n_features,
            avg(concept_auroc) AS concept_auroc, count(concept_auroc) AS n_auroc,
            avg(steering_score) AS steering_score, count(steering_score) AS n_steered,
            avg(steering_gain) AS steering_gain
-    FROM features WHERE study = ? GROUP BY ALL ORDER BY is_control, method
+    FROM features WHERE (site, fit) IN (SELECT unnest($sites), unnest($fits))
+    GROUP BY ALL ORDER BY is_control, method
+"""
+
+
+STATUS_COUNTS = """
+    SELECT status, count(*) AS n FROM features
+    WHERE (site, fit) IN (SELECT unnest($sites), unnest($fits)) GROUP BY ALL ORDER BY ALL
+"""
+CALL_COSTS = """
+    SELECT count(*) FILTER (status = 'failed'), count(*), coalesce(sum(usd), 0),
+           count(*) FILTER (status = 'ok' AND NOT was_reused AND usd IS NULL)
+    FROM llm_calls WHERE (site, fit) IN (SELECT unnest($sites), unnest($fits))
 """
 
 
@@ -55,7 +67,7 @@ def main(arguments: list[str]) -> int:
     name = arguments[0]
     resources = default_resources()
     try:
-        resources["studies"].study(name)
+        study = resources["studies"].study(name)
         instance = open_instance()
     except StudyError as error:
         console.print(str(error), style="red", markup=False)
@@ -69,8 +81,12 @@ def main(arguments: list[str]) -> int:
     )
     lake = resources["lake"].open()
     if "features" in lake.table_names():
-        show_features(console, lake, name)
-    outcome = "[green]done[/green]" if result.success else "[red]some partitions failed[/red]"
+        show_features(console, lake, study)
+    outcome = (
+        "[green]done[/green]"
+        if result.success
+        else "[red]some partitions failed; rows of theirs above are from earlier runs[/red]"
+    )
     console.print(f"\n{name}: {outcome} in {time.monotonic() - started:.0f} s")
     show_next_steps(console)
     return 0 if result.success else 1
@@ -93,9 +109,14 @@ def open_instance() -> dg.DagsterInstance:
     return instance
 
 
-def show_features(console: Console, lake: Lake, study: str) -> None:
-    """The best features, and the means over each method beside its null controls."""
-    table = RichTable(title=f"Best features of study {study}", show_lines=False)
+def show_features(console: Console, lake: Lake, study: Study) -> None:
+    """The best features, and the means over each method beside its null controls.
+
+    Only of the sites and fits that the study names now; rows of earlier ones stay in the lake.
+    """
+    pairs = [(site.key, fit.key) for site in study.sites() for fit in study.fits]
+    keys = {"sites": [site for site, _ in pairs], "fits": [fit for _, fit in pairs]}
+    table = RichTable(title=f"Best features of study {study.name}", show_lines=False)
     for heading in (
         "feature",
         "label",
@@ -107,7 +128,7 @@ def show_features(console: Console, lake: Lake, study: str) -> None:
         "status",
     ):
         table.add_column(heading, overflow="fold", no_wrap=heading in NUMBERS)
-    for row in lake.query(BEST_FEATURES, [study, N_SHOWN]).to_dicts():
+    for row in lake.query(BEST_FEATURES, {**keys, "n": N_SHOWN}).to_dicts():
         site = row["site"].rpartition("@")[2].removesuffix(".mlp_hidden")
         table.add_row(
             f"{site} {row['fit']} #{row['feature_id']}",
@@ -129,7 +150,7 @@ def show_features(console: Console, lake: Lake, study: str) -> None:
         "over base",
     ):
         means.add_column(heading)
-    for row in lake.query(CONTROL_MEANS, [study]).to_dicts():
+    for row in lake.query(CONTROL_MEANS, keys).to_dicts():
         means.add_row(
             row["method"] + (" (control)" if row["is_control"] else ""),
             str(row["n_features"]),
@@ -138,20 +159,15 @@ def show_features(console: Console, lake: Lake, study: str) -> None:
             _number(row["steering_gain"], sign=True),
         )
     console.print(means)
-    left = lake.query(
-        "SELECT status, count(*) AS n FROM features WHERE study = ? GROUP BY ALL ORDER BY ALL",
-        [study],
-    )
-    console.print("features by status: " + ", ".join(f"{s} {n}" for s, n in left.iter_rows()))
-    failed_calls = lake.query(
-        "SELECT count(*) FILTER (status = 'failed'), count(*), coalesce(sum(usd), 0) "
-        "FROM llm_calls WHERE site LIKE ? || ':%'",
-        [study],
-    ).row(0)
     console.print(
-        f"LLM calls: {failed_calls[1]}, of which failed {failed_calls[0]}; "
-        f"cost {failed_calls[2]:.4f} USD"
+        "Over base: the score minus that of unsteered texts. The best of several settings is taken,"
+        "\nwhich lifts controls too: only what exceeds theirs counts."
     )
+    left = lake.query(STATUS_COUNTS, keys)
+    console.print("features by status: " + ", ".join(f"{s} {n}" for s, n in left.iter_rows()))
+    n_failed, n_calls, usd, n_unpriced = lake.query(CALL_COSTS, keys).row(0)
+    cost = "unknown (set the prices in the study's llm)" if n_unpriced else f"{usd:.4f} USD"
+    console.print(f"LLM calls: {n_calls}, of which failed {n_failed}; cost of this run {cost}")
 
 
 def show_next_steps(console: Console) -> None:

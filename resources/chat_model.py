@@ -52,17 +52,21 @@ class ChatModel:
         Raises LlmCacheError where the cache folder cannot be used.
         """
         self.model = config.recorded_name
+        variables = os.environ if environment is None else environment
+        # Two servers may give one name to two models.
+        address = "" if config.is_embedded else variables.get("OPENAI_BASE_URL", "")
+        self._asked = f"{self.model} at {address}" if address else self.model
         self.on_progress = on_progress
         self._config = config
         self._cache = LlmCache(cache_folder) if cache_folder is not None else None
-        self._endpoint = _endpoint(config, os.environ if environment is None else environment)
+        self._endpoint = _endpoint(config, variables)
 
     def __repr__(self) -> str:
         return f"ChatModel(model={self.model!r}, {self._endpoint!r}, {self._cache!r})"
 
     def complete(self, requests: Sequence[ChatRequest], *, purpose: str) -> list[ChatReply]:
         """One reply a request, in order. `purpose` names the batch in the log."""
-        hashes = [request.request_hash(self.model) for request in requests]
+        hashes = [request.request_hash(self._asked) for request in requests]
         unique = dict(zip(hashes, requests, strict=True))
         cached = self._cache.read(unique) if self._cache else {}
         replies = {
@@ -127,7 +131,7 @@ class ChatModel:
     def _ok(self, request: ChatRequest, answer: Answer) -> ChatReply:
         return ChatReply(
             request=request,
-            request_hash=request.request_hash(self.model),
+            request_hash=request.request_hash(self._asked),
             model=self.model,
             status="ok",
             text=answer.text,
@@ -141,7 +145,7 @@ class ChatModel:
     def _failed(self, request: ChatRequest, reason: str) -> ChatReply:
         return ChatReply(
             request=request,
-            request_hash=request.request_hash(self.model),
+            request_hash=request.request_hash(self._asked),
             model=self.model,
             status="failed",
             reason=self._endpoint.scrub(reason),

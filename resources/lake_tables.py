@@ -21,7 +21,7 @@ def quoted(value: str) -> str:
 def create_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
     """Create a declared table, partitioned, with its descriptions as comments."""
     columns = ", ".join(
-        f'"{c.name}" {_stored_type(c.sql_type)}{"" if c.nullable else " NOT NULL"}'
+        f'"{c.name}" {stored_type(c.sql_type)}{"" if c.nullable else " NOT NULL"}'
         for c in table.columns
     )
     partition = ", ".join(f'"{name}"' for name in table.partition_by)
@@ -51,9 +51,9 @@ def evolve_table(cursor: duckdb.DuckDBPyConnection, table: Table, found: Mapping
         if stored is None:
             cursor.execute(
                 f'ALTER TABLE "{table.name}" ADD COLUMN "{column.name}" '
-                f"{_stored_type(column.sql_type)}"
+                f"{stored_type(column.sql_type)}"
             )
-        elif stored != _stored_type(column.sql_type):
+        elif stored != stored_type(column.sql_type):
             raise LakeError(
                 f"table {table.name}, column {column.name}: stored as {stored}, declared "
                 f"{column.sql_type}; give the new column another name"
@@ -66,5 +66,6 @@ def evolve_table(cursor: duckdb.DuckDBPyConnection, table: Table, found: Mapping
         )
 
 
-def _stored_type(sql_type: str) -> str:
+def stored_type(sql_type: str) -> str:
+    """The name by which DuckDB reports a declared type."""
     return sql_type.replace("TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE")

@@ -232,7 +232,7 @@ class StudiesResource(dg.ConfigurableResource):
     folder: str
 
     def readable(self) -> tuple[list[Study], list[StudyError]]:
-        """Every study in the folder that is right, by file name, and what is wrong with the rest."""
+        """Every right study in the folder, by file name, and what is wrong with the others."""
         studies: dict[str, Study] = {}
         problems: list[StudyError] = []
         for path in self._files():

@@ -1,4 +1,4 @@
-"""A study small enough to run for real in a test: one layer, two fits, two judged features."""
+"""The demo at a reduced size, to run for real in a test: one layer, its four fits, few judged."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ MINI_STUDY: dict[str, Any] = {
     "activations": {"max_tokens_per_document": 48},
     "fits": [
         {"method": "snmf", "rank": 12, "keep_fraction": 0.02, "max_iter": 20},
+        {"method": "diff_means"},
         {"method": "random", "rank": 6, "keep_fraction": 0.02},
+        {"method": "permuted", "rank": 6, "keep_fraction": 0.02, "max_iter": 20},
     ],
     "evidence": {"n_top": 4, "n_sampled": 2, "n_held_out": 3, "n_negative": 3},
     "labels": {"max_features": 2, "max_features_controls": 1, "n_held_out": 2},

@@ -24,6 +24,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -80,7 +81,7 @@ def write_shard(path: Path, rows: Float[Tensor, "n_rows width"]) -> ShardFile:
     n_rows, width = values.shape
     column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), width)
     table = pa.Table.from_arrays([column], names=[COLUMN])
-    # The process id keeps two captures of the same shard from writing into one file.
+    # A name of its own keeps two captures of the same shard from writing into one file.
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +101,14 @@ def write_shard(path: Path, rows: Float[Tensor, "n_rows width"]) -> ShardFile:
             width=width,
             n_bytes=temporary.stat().st_size,
         )
-        _publish(temporary, path)
-        _write_sidecar(path, written)
+        # Of two captures of one shard the first stands: the second's bytes may differ by rounding,
+        # and a checksum handed out must stay true.
+        with FileLock(path.parent / "publish.lock"):
+            if (found := complete_shard(path)) is not None:
+                temporary.unlink()
+                return found
+            _publish(temporary, path)
+            _write_sidecar(path, written)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
+from assets.corpus.halves import split_in_halves
 from assets.detection.concept_statistics import auroc_matrix, concept_statistics
 from assets.detection.config import DetectionConfig
 from assets.detection.result_rows import CONCEPT_DETECTION_SCHEMA, empty_row, statistics_row
@@ -46,7 +47,8 @@ def corpus_concept_rows(
     has_score = np.asarray(is_finite.any(axis=1))
     is_live = np.asarray(is_finite[has_score].all(axis=0)) & has_score.any()
     labelled = [concept for concept, has in zip(concepts, has_score, strict=True) if has]
-    choose_half = split_in_halves(labelled, config.seed)
+    # Of all documents, so that it is the half that supervised fits were made on.
+    choose_half = split_in_halves(concepts, config.seed)[has_score]
     names, membership = concept_membership(labelled, choose_half)
     if not names and has_score.any():
         reason = (
@@ -79,19 +81,6 @@ def corpus_concept_rows(
         )
         rows.append(statistics_row(feature_id, SOURCE, names[concept], statistics))
     return pl.DataFrame(rows, schema=CONCEPT_DETECTION_SCHEMA)
-
-
-def split_in_halves(concepts: Sequence[str | None], seed: int) -> Bool[np.ndarray, " n_documents"]:
-    """True for the documents to choose on: half of each concept's, drawn by seed."""
-    generator = np.random.default_rng(seed)
-    by_concept: dict[str | None, list[int]] = {}
-    for index, concept in enumerate(concepts):
-        by_concept.setdefault(concept, []).append(index)
-    to_choose = np.zeros(len(concepts), dtype=bool)
-    for concept in sorted(by_concept, key=lambda name: (name is None, name or "")):
-        indices: Int[np.ndarray, " n"] = generator.permutation(by_concept[concept])
-        to_choose[indices[: len(indices) // 2]] = True
-    return to_choose
 
 
 def concept_membership(

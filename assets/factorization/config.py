@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 CONTROL_METHODS = ("random", "permuted")
 METHODS_WITHOUT_RANK = ("diff_means",)
+SUPERVISED_METHODS = ("diff_means",)
 # Methods whose coefficients come from the penalised non-negative solve on sparse rows.
 SPARSE_METHODS = ("snmf", "random", "permuted")
 
@@ -91,6 +92,11 @@ class FitConfig(BaseModel):
     def is_control(self) -> bool:
         """Whether the fit is a null control, whose scores say what chance gives."""
         return self.method in CONTROL_METHODS
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether the method sees concepts, so that it must leave out the half to measure on."""
+        return self.method in SUPERVISED_METHODS
 
     @property
     def is_sparse(self) -> bool:

@@ -30,9 +30,11 @@ from resources.study import StudiesResource
 def factorization_assets(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
+    import polars as pl
     import torch
 
     from assets.activations.shards import ActivationReader, ShardRecord
+    from assets.corpus.halves import split_in_halves
     from assets.factorization.frames import (
         coefficients_frame,
         dictionary_frame,
@@ -48,16 +50,19 @@ def factorization_assets(
     ]
     activations = ActivationReader(shards, run.lake.shards_folder).load()
     tokens = run.lake.read(TOKENS, site, columns=("row", "document_id", "is_massive"))
-    concepts = dict(
-        run.lake.read(
-            DOCUMENTS, {"study": spec.study.name}, columns=("document_id", "concept")
-        ).iter_rows()
+    documents = run.lake.read(
+        DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
     )
+    concepts = dict(documents.iter_rows())
+    # The half that detection chooses on; concept AUROC is measured on the other.
+    to_fit = split_in_halves(documents["concept"].to_list(), spec.study.detection.seed)
+    held_out = set(documents["document_id"].filter(~pl.Series(to_fit)))
     with Progress(run.log, f"fit {spec.fit.key}", spec.fit.max_iter, "iterations") as progress:
         fitted = factorize(
             activations,
             spec.fit,
             concepts=[concepts.get(document) for document in tokens["document_id"]],
+            is_held_out=torch.tensor([d in held_out for d in tokens["document_id"]]),
             is_massive=torch.from_numpy(tokens["is_massive"].to_numpy(writable=True)),
             on_iteration=lambda iteration, _: progress.reach(iteration, spec.fit.max_iter),
         )
@@ -87,7 +92,7 @@ def factorization_assets(
             COEFFICIENTS: coefficients,
         },
         spec.partition,
-        configs=[spec.fit],
+        configs=[spec.fit, str(spec.study.detection.seed) if spec.fit.is_supervised else None],
         metadata={
             FACTORIZATIONS.name: {
                 "explained_variance": fitted.explained_variance,

@@ -93,7 +93,7 @@ class Factorization:
         return self.dictionary.shape[1]
 
 
-def measured(task: FitTask, factors: Factors, seconds: float) -> Factorization:
+def measured(task: FitTask, factors: Factors, seconds: float, n_massive: int) -> Factorization:
     """The factors with the numbers that are computed alike for every method."""
     is_fit = task.is_fit
     n_fit = int(is_fit.sum())
@@ -125,7 +125,7 @@ def measured(task: FitTask, factors: Factors, seconds: float) -> Factorization:
         n_dead_features=int((~(on_fit > 0).any(dim=0)).sum()),
         seconds=seconds,
         n_tokens_fit=n_fit,
-        n_massive_excluded=is_fit.numel() - n_fit,
+        n_massive_excluded=n_massive,
         seed=task.seed,
     )
 

@@ -37,13 +37,15 @@ def factorize(
     *,
     concepts: Sequence[str | None] | None = None,
     is_massive: Bool[Tensor, " n_tokens"] | None = None,
+    is_held_out: Bool[Tensor, " n_tokens"] | None = None,
     seed: int | None = None,
     on_iteration: ProgressCallback | None = None,
 ) -> Factorization:
     """Factorize activations by the fit's method.
 
     `concepts` gives each token's concept (None: no concept); `is_massive` marks tokens to leave out
-    of the fit, which get coefficients all the same; `seed` stands in for the fit's own. Raises
+    of the fit, `is_held_out` those that a supervised method must not see; all get coefficients all
+    the same. `seed` stands in for the fit's own. Raises
     FactorizationError where the input admits no fit (see inputs.py and the method).
     """
     matrix = as_matrix(activations)
@@ -62,6 +64,9 @@ def factorize(
             f"all {n_tokens} tokens are flagged massive; none is left to fit: raise the threshold "
             "that flags them"
         )
+    n_massive = int((~is_fit).sum())
+    if is_held_out is not None and fit.is_supervised:
+        is_fit &= ~is_held_out.to(is_fit)
     task = FitTask(
         activations=matrix,
         is_fit=is_fit,
@@ -72,4 +77,4 @@ def factorize(
     )
     begin = time.perf_counter()
     factors = METHODS[fit.method](task)
-    return measured(task, factors, time.perf_counter() - begin)
+    return measured(task, factors, time.perf_counter() - begin, n_massive)

@@ -224,3 +224,22 @@ def test_a_rank_above_the_tokens_of_the_fit_is_refused(method):
     is_massive[:4] = True
     with pytest.raises(FactorizationError, match="rank 8 exceeds the 6 tokens"):
         factorize(torch.randn(10, 30), config(method), is_massive=is_massive)
+
+
+def test_supervised_fits_leave_out_what_is_held_out() -> None:
+    generator = torch.Generator().manual_seed(0)
+    activations = torch.randn(60, 8, generator=generator)
+    concepts = ["a" if i % 2 else "b" for i in range(60)]
+    is_held_out = torch.arange(60) >= 30
+    changed = activations.clone()
+    changed[30:] += 100.0 * torch.randn(30, 8, generator=generator)
+    fit = FitConfig(method="diff_means")
+    one, other = (
+        factorize(matrix, fit, concepts=concepts, is_held_out=is_held_out)
+        for matrix in (activations, changed)
+    )
+    assert torch.equal(one.dictionary, other.dictionary)
+    assert one.coefficients.shape == (60, 2)
+    assert one.n_tokens_fit == 30 and one.n_massive_excluded == 0
+    unsupervised = factorize(activations, FitConfig(method="pca", rank=2), is_held_out=is_held_out)
+    assert unsupervised.n_tokens_fit == 60

@@ -17,13 +17,13 @@ def test_every_run_comes_after_what_it_reads(tmp_path: Path) -> None:
     runs = list(partitions_of(StudiesResource(folder=str(tmp_path)).study("mini")))
     assert [run.job for run in runs] == ["corpus_job"] + ["activations_job"] * 2 + [
         "features_job"
-    ] * 4
+    ] * 8
     for place, run in enumerate(runs):
         assert not any(depends_on(run, later) for later in runs[place:])
     corpus, first, second, *fits = runs
     assert all(depends_on(run, corpus) for run in runs[1:])
-    assert [depends_on(fit, first) for fit in fits] == [True, True, False, False]
-    assert [depends_on(fit, second) for fit in fits] == [False, False, True, True]
+    assert [depends_on(fit, first) for fit in fits] == [True] * 4 + [False] * 4
+    assert [depends_on(fit, second) for fit in fits] == [False] * 4 + [True] * 4
 
 
 def test_partitions_follow_the_study_files(tmp_path: Path) -> None:
@@ -35,7 +35,12 @@ def test_partitions_follow_the_study_files(tmp_path: Path) -> None:
             "mini:smollm2-135m-instruct@L5.mlp_hidden",
             "mini:smollm2-135m-instruct@L15.mlp_hidden",
         ]
-        assert instance.get_dynamic_partitions("fit") == ["snmf-k012", "random-k006"]
+        assert instance.get_dynamic_partitions("fit") == [
+            "snmf-k012",
+            "diff_means",
+            "random-k006",
+            "permuted-k006",
+        ]
         assert sync_partitions(instance, studies.readable()[0]) == {}
 
         write_study(tmp_path, models=[{"source": "smollm2-135m-instruct", "layers": [15, 25]}])

@@ -15,7 +15,7 @@ from orchestration.jobs import MAIN_RUN_TAG
 
 pytestmark = pytest.mark.slow
 README = Path(__file__).resolve().parents[2] / "README.md"
-SITE = "mini:smollm2-135m-instruct@L20.mlp_hidden"
+FITS = {"snmf-k012", "diff_means", "random-k006", "permuted-k006"}
 TIMINGS = ("seconds", "was_reused")
 
 
@@ -23,7 +23,7 @@ def test_every_table_has_rows(materialized: Platform) -> None:
     counts = {table.name: len(materialized.lake.read(table)) for table in all_tables()}
     assert all(counts.values()), counts
     assert counts["documents"] == 72
-    assert counts["features"] == 12 + 6
+    assert counts["features"] == 12 + 6 + 6 + 6
 
 
 def test_each_feature_has_one_catalogue_row_with_its_status(materialized: Platform) -> None:
@@ -31,7 +31,7 @@ def test_each_feature_has_one_catalogue_row_with_its_status(materialized: Platfo
     assert features.select("site", "fit", "feature_id").is_unique().all()
     judged = features.filter(pl.col("status").is_in(["judged", "labelled", "failed"]))
     left = features.filter(status="not_judged")
-    assert len(judged) <= 3 and len(left) >= 15
+    assert len(judged) <= 6 and len(left) >= 24
     assert left["reason"].null_count() == 0
     assert features.filter(method="snmf")["concept_auroc"].max() > 0.8
     assert set(features["is_control"]) == {True, False}
@@ -40,7 +40,7 @@ def test_each_feature_has_one_catalogue_row_with_its_status(materialized: Platfo
 def test_controls_pass_through_the_same_path(materialized: Platform) -> None:
     for table in ("calibrations", "steered_texts", "steering_scores", "labels", "contexts"):
         fits = materialized.lake.query(f"SELECT DISTINCT fit FROM {table}")["fit"]
-        assert set(fits) == {"snmf-k012", "random-k006"}, table
+        assert set(fits) == FITS, table
 
 
 def test_calibrated_strengths_meet_their_target_or_say_why(materialized: Platform) -> None:
@@ -84,7 +84,7 @@ def test_lineage_and_checks_are_on_the_instance(materialized: Platform) -> None:
         if record.event_log_entry.dagster_event
         and record.event_log_entry.dagster_event.event_type_value == "ASSET_CHECK_EVALUATION"
     ]
-    assert len(evaluations) > 60
+    assert len(evaluations) > 120
     failed = [f"{e.asset_key} {e.check_name}" for e in evaluations if not e.passed]
     assert failed == []
 
@@ -115,9 +115,10 @@ def test_the_readmes_queries_run(materialized: Platform) -> None:
     for query in queries:
         # The README asks about layers and concepts of the demo; the mini study has others.
         text = query.replace("layer = 25", "layer = 20").rstrip().rstrip(";")
+        text = text.replace("f.concept = 'Monday'", "f.concept IS NOT NULL")
         frame = materialized.lake.query(text)
         assert frame.width > 1
-        assert len(frame) or "Monday" in query, query
+        assert len(frame), query
 
 
 def test_a_second_run_writes_the_same_tables_and_keeps_the_first(materialized: Platform) -> None:
@@ -148,7 +149,8 @@ def test_a_failing_partition_is_named_and_the_others_go_on(platform: Platform) -
         for event in result.all_events
         if event.is_step_failure
     )
-    assert "1 of the study's partitions failed" in message or "rank 4000 exceeds" in message
+    assert "1 of the study's partitions failed" in message
+    assert "rank 4000" in message
     lake = platform.lake
     assert lake.query("SELECT DISTINCT fit FROM features")["fit"].to_list() == ["pca-k004"]
 

@@ -23,3 +23,7 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", readme, re.MULTILINE))
     assert {"demo", "test", "ui", "sql", "run"} <= named
     assert not [target for target in named if not re.search(rf"^{target}:", makefile, re.MULTILINE)]
+
+
+def test_no_placeholder_is_left() -> None:
+    assert not re.findall(r"@[A-Z_]+@", (PROJECT / "README.md").read_text(encoding="utf-8"))

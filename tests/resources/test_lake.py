@@ -239,3 +239,18 @@ def test_column_descriptions_are_in_the_lake(lake: Lake) -> None:
 def test_one_lake_a_folder_in_a_process(tmp_path: Path) -> None:
     assert open_lake(tmp_path / "a") is open_lake(tmp_path / "x" / ".." / "a")
     assert os.path.isabs(open_lake(tmp_path / "a").root)
+
+
+def test_an_interrupt_after_the_commit_loses_nothing(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lake, "_newest_snapshot", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lake.replace({TABLE: toys(3)}, PARTITION, COMMIT)
+    assert len(lake.read(TABLE)) == 3
+    lake.replace({TABLE: toys(2)}, PARTITION, COMMIT)
+    assert len(lake.read(TABLE)) == 2
