@@ -13,7 +13,7 @@ from resources.lake import LakeResource
 def one_row_a_feature(lake: LakeResource) -> dg.AssetCheckResult:
     missing = lake.open().query(
         """
-        SELECT d.site, d.fit, count(*) AS n_missing
+        SELECT site, fit, count(*) AS n_missing
         FROM (
             SELECT site, fit, unnest(range(n_features)) AS feature_id
             FROM factorizations WHERE status = 'ok'
