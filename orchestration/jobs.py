@@ -114,6 +114,7 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
                 f"{lake.root}; wait for it, or stop it in the UI, then launch this run again"
             ) from None
         try:
+            _end_dead_runs(context, study)
             failed = _run_all(context, study, resolve_job)
         finally:
             lock.release()
@@ -133,6 +134,18 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
         run_stage_jobs()
 
     return main_job
+
+
+def _end_dead_runs(context: dg.OpExecutionContext, study: Study) -> None:
+    """Mark as failed what a killed process left as started: this run has the study's lock now."""
+    unfinished = dg.RunsFilter(
+        tags={STUDY_TAG: study.name},
+        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
+    )
+    for run in context.instance.get_runs(unfinished):
+        if run.run_id != context.run_id:
+            context.instance.report_run_failed(run, "the process of this run is gone")
+            context.log.warning("run %s of %s had been killed", run.run_id, run.job_name)
 
 
 def _run_all(

@@ -42,3 +42,17 @@ def test_the_workspace_validates_from_another_folder(tmp_path: Path) -> None:
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_bare_dagster_in_the_root_finds_the_same_location(tmp_path: Path) -> None:
+    # The runs that the main job starts name this location (orchestration/jobs.py).
+    dagster = Path(sys.executable).with_name("dagster")
+    done = subprocess.run(
+        [dagster, "definitions", "validate"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "DAGSTER_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "code location featurelake" in done.stdout + done.stderr

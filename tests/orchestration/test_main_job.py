@@ -169,3 +169,17 @@ def test_a_layer_out_of_range_is_named_and_the_documents_stay(platform: Platform
     ]
     assert any("layer 30" in failure for failure in failures), failures
     assert platform.lake.query("SELECT count(*) FROM documents").item() == 4
+
+
+def test_runs_that_a_killed_process_left_are_ended(platform: Platform) -> None:
+    write_study(
+        platform.root / "studies",
+        corpus={"path": "bundled:concepts", "max_documents": 4},
+        models=[{"source": "smollm2-135m-instruct", "layers": [30]}],
+    )
+    job = platform.definitions().resolve_job_def("corpus_job")
+    tags = {"featurelake/study": "mini", MAIN_RUN_TAG: "gone"}
+    dead = platform.instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.STARTED)
+    platform.materialize()
+    ended = platform.instance.get_run_by_id(dead.run_id)
+    assert ended is not None and ended.status == dg.DagsterRunStatus.FAILURE
