@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
-from scipy import sparse
 
 from assets.evidence.config import EvidenceConfig
 from assets.evidence.tables import CONTEXTS
@@ -41,31 +40,6 @@ class _Corpus:
     document: Int[np.ndarray, " n_tokens"]
     document_start: Int[np.ndarray, " n_documents"]
     document_end: Int[np.ndarray, " n_documents"]
-
-
-def coefficients_frame(
-    matrix: sparse.csr_array | sparse.coo_array | Float[np.ndarray, "n_tokens k"],
-    rows: Int[np.ndarray, " n_tokens"] | None = None,
-) -> pl.DataFrame:
-    """A coefficient matrix as the long frame (row, feature_id, coefficient) of its non-zeros.
-
-    `rows` are the tokens.row values of the matrix's rows; without it, 0 … n_tokens − 1.
-    """
-    entries = sparse.coo_matrix(matrix)
-    n_tokens = int(entries.get_shape()[0])
-    token_rows = np.arange(n_tokens) if rows is None else np.asarray(rows)
-    if len(token_rows) != n_tokens:
-        raise ValueError(
-            f"the coefficients have {n_tokens} rows but {len(token_rows)} token rows are "
-            "given; expected one token row for each"
-        )
-    return pl.DataFrame(
-        {
-            "row": token_rows[entries.row].astype(np.int64),
-            "feature_id": entries.col.astype(np.int32),
-            "coefficient": entries.data.astype(np.float32),
-        }
-    )
 
 
 def build_contexts(

@@ -14,8 +14,8 @@ SECONDS_BETWEEN_LINES = 10.0
 class Progress:
     """Counts towards `total` units of work; use as a context manager.
 
-    `update(n)` adds to the count, `reach(done, total)` sets it (as callbacks of the pure modules
-    do). A line goes to `log` at most every ten seconds.
+    `reach(done, total)` sets the count, as callbacks of the pure modules do. A line goes to `log`
+    at most every ten seconds.
     """
 
     def __init__(self, log: logging.Logger, what: str, total: int, unit: str) -> None:
@@ -35,9 +35,6 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         self._bar.close()
-
-    def update(self, n: int = 1) -> None:
-        self.reach(self._done + n, self._total)
 
     def reach(self, done: int, total: int) -> None:
         self._bar.total = total

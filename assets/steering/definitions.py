@@ -40,7 +40,7 @@ def steering_assets(
     from assets.labels.call_records import llm_calls_frame
     from assets.steering.calibration import calibrate_strengths
     from assets.steering.generation import SamplingSettings, generate_steered
-    from assets.steering.judging import build_requests, labels_to_judge, score_texts
+    from assets.steering.judging import judge_texts, labels_to_judge
     from assets.steering.text_plan import plan_texts, texts_frame
 
     run = StageRun(context, lake, studies)
@@ -109,13 +109,14 @@ def steering_assets(
                 on_progress=progress.reach,
             ),
         )
-    labels = labels_to_judge(run.lake.read(LABELS, spec.partition))
-    requests = build_requests(texts, labels, config.judge)
-    with Progress(run.log, "judging", len(requests), "calls") as progress:
-        replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
-            requests, purpose="steering_judge"
+    with Progress(run.log, "judging", 0, "calls") as progress:
+        scores, replies = judge_texts(
+            texts,
+            labels_to_judge(run.lake.read(LABELS, spec.partition)),
+            chat.open(spec.study.llm, run.lake, progress.reach),
+            judge=config.judge,
+            purpose="steering_judge",
         )
-    scores = score_texts(texts, labels, replies, config.judge)
     mean_scores = (
         scores.drop_nulls("score").group_by("sign").agg(pl.col("score").mean()).sort("sign")
     )
