@@ -44,7 +44,14 @@ activations_job = dg.define_asset_job(
 features_job = dg.define_asset_job(
     "features_job",
     selection=dg.AssetSelection.groups(
-        "factorization", "evidence", "labels", "detection", "steering", "hierarchy", "catalogue"
+        "factorization",
+        "faithfulness",
+        "evidence",
+        "labels",
+        "detection",
+        "steering",
+        "hierarchy",
+        "catalogue",
     ),
     executor_def=dg.in_process_executor,
     description="Everything from the factorization of one site to its catalogue rows, for one fit.",

@@ -28,6 +28,8 @@ class FitTask:
     seed: int
     concepts: Sequence[str | None] | None
     on_iteration: ProgressCallback | None
+    # A dictionary [k, d] to go on from: the last snapshot's, its rows in order. None: a cold start.
+    start_dictionary: Float[Tensor, "k d"] | None = None
 
     @property
     def rank(self) -> int:

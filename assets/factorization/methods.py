@@ -39,14 +39,15 @@ def factorize(
     is_massive: Bool[Tensor, " n_tokens"] | None = None,
     is_held_out: Bool[Tensor, " n_tokens"] | None = None,
     seed: int | None = None,
+    start_dictionary: Float[Tensor, "k d"] | None = None,
     on_iteration: ProgressCallback | None = None,
 ) -> Factorization:
     """Factorize activations by the fit's method.
 
     `concepts` gives each token's concept (None: no concept); `is_massive` marks tokens to leave out
     of the fit, `is_held_out` those that a supervised method must not see; all get coefficients all
-    the same. `seed` stands in for the fit's own. Raises
-    FactorizationError where the input admits no fit (see inputs.py and the method).
+    the same. `seed` stands in for the fit's own; `start_dictionary` is where an iterative
+    method goes on from. Raises FactorizationError where the input admits no fit (see inputs.py and the method).
     """
     matrix = as_matrix(activations)
     n_tokens = matrix.shape[0]
@@ -74,6 +75,7 @@ def factorize(
         seed=fit.seed if seed is None else seed,
         concepts=concepts,
         on_iteration=on_iteration,
+        start_dictionary=start_dictionary,
     )
     begin = time.perf_counter()
     factors = METHODS[fit.method](task)

@@ -18,6 +18,7 @@ from assets.factorization.coefficient_solver import SolvedCoefficients, solve_co
 from assets.factorization.coordinate_solver import ProgressCallback, SolverResult, fit_coordinate
 from assets.factorization.initialization import (
     INITS,
+    SMALLEST_COEFFICIENT,
     Init,
     initial_coefficients,
     initial_dictionary,
@@ -32,7 +33,7 @@ from assets.factorization.inputs import (
 )
 from assets.factorization.metrics import explained_variance
 from assets.factorization.multiplicative_solver import fit_multiplicative
-from assets.factorization.sparse_rows import support_size
+from assets.factorization.sparse_rows import keep_largest, support_size, unit_rows
 
 Solver = Literal["coordinate", "multiplicative"]
 SOLVERS: tuple[Solver, ...] = ("coordinate", "multiplicative")
@@ -112,19 +113,30 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(
-        self, X: Activations, y: object = None, *, on_iteration: ProgressCallback | None = None
+        self,
+        X: Activations,
+        y: object = None,
+        *,
+        start: Activations | None = None,
+        on_iteration: ProgressCallback | None = None,
     ) -> SemiNMF:
         """Fit the factors to activations [n_tokens, d]; returns the estimator.
 
+        `start` [k, d] is a dictionary to go on from (a warm start) in place of `init`.
         `on_iteration(iteration, objective)` is called after each iteration. Raises
         FactorizationError (a ValueError) for NaN or infinite rows (naming them), all-zero
         activations, and a rank above the number of tokens.
         """
-        self.fit_transform(X, y, on_iteration=on_iteration)
+        self.fit_transform(X, y, start=start, on_iteration=on_iteration)
         return self
 
     def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, X: Activations, y: object = None, *, on_iteration: ProgressCallback | None = None
+        self,
+        X: Activations,
+        y: object = None,
+        *,
+        start: Activations | None = None,
+        on_iteration: ProgressCallback | None = None,
     ) -> Activations:
         """Fit, and return the coefficients [n_tokens, k] of the same activations."""
         self._check_settings()
@@ -132,7 +144,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         check_rank(self.n_components, matrix.shape[0])
         self.scale_ = mean_row_norm(matrix)
         self.n_features_in_ = matrix.shape[1]
-        result = self._solve(neuron_rows(matrix, self.scale_), on_iteration)
+        result = self._solve(neuron_rows(matrix, self.scale_), start, on_iteration)
         coefficients = result.coefficients.t() * self.scale_
         explained = explained_variance(matrix, coefficients, result.dictionary)
         self.components_ = _like(X, result.dictionary)
@@ -175,29 +187,47 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         """λ as the solver uses it: the multiplicative one knows none."""
         return self.coefficient_penalty if self.solver == "coordinate" else 0.0
 
-    def _solve(self, neurons: Tensor, on_iteration: ProgressCallback | None) -> SolverResult:
+    def _solve(
+        self, neurons: Tensor, start: Activations | None, on_iteration: ProgressCallback | None
+    ) -> SolverResult:
         generator = torch.Generator().manual_seed(self.random_state)
         size = support_size(self.keep_fraction, neurons.shape[0])
+        dictionary = None if start is None else self._start_rows(start, neurons, size)
         if self.solver == "multiplicative":
-            start = initial_coefficients(neurons, self.n_components, self.init, generator)
+            if dictionary is None:
+                first = initial_coefficients(neurons, self.n_components, self.init, generator)
+            else:
+                first = solve_coefficients(neurons, dictionary, size, 0.0).coefficients
+                first = first.clamp(min=SMALLEST_COEFFICIENT)
             return fit_multiplicative(
                 neurons,
-                start,
+                first,
                 size,
                 max_iter=self.max_iter,
                 tol=self.tol,
                 on_iteration=on_iteration,
             )
-        start = initial_dictionary(neurons, self.n_components, size, self.init, generator)
+        if dictionary is None:
+            dictionary = initial_dictionary(neurons, self.n_components, size, self.init, generator)
         return fit_coordinate(
             neurons,
-            start,
+            dictionary,
             size,
             self.coefficient_penalty,
             max_iter=self.max_iter,
             tol=self.tol,
             on_iteration=on_iteration,
         )
+
+    def _start_rows(self, start: Activations, neurons: Tensor, size: int) -> Tensor:
+        """A dictionary given to go on from, as the solvers want it."""
+        rows = as_matrix(start).to(neurons)
+        if rows.shape != (self.n_components, neurons.shape[0]):
+            raise FactorizationError(
+                f"found a start dictionary of shape {list(rows.shape)}; expected "
+                f"[{self.n_components}, {neurons.shape[0]}], one row a feature"
+            )
+        return unit_rows(keep_largest(rows, size))
 
     def _check_settings(self) -> None:
         for name, value, allowed in (

@@ -27,7 +27,11 @@ def fit_snmf(task: FitTask) -> Factors:
     """Fit without the massive tokens, then solve the coefficients of those for the dictionary."""
     model = estimator_of(task)
     coefficients = torch.as_tensor(
-        model.fit_transform(task.activations[task.is_fit], on_iteration=task.on_iteration)
+        model.fit_transform(
+            task.activations[task.is_fit],
+            start=task.start_dictionary,
+            on_iteration=task.on_iteration,
+        )
     )
     if not task.is_fit.all():
         rest = torch.as_tensor(model.transform(task.activations[~task.is_fit]))

@@ -15,7 +15,7 @@ from assets.steering.calibration import (
     mean_kl,
     median_activation_norm,
 )
-from assets.steering.suffix_forward import SuffixForward
+from assets.activations.suffix_forward import SuffixForward
 from assets.steering.tables import CALIBRATIONS
 from tests.activations.tiny_models import tiny_model
 

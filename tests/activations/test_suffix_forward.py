@@ -8,7 +8,7 @@ from torch import nn
 
 from assets.activations.hooks import add_at_site
 from assets.activations.sites import ActivationSite, locate_blocks, locate_site
-from assets.steering.suffix_forward import SuffixForward, SuffixForwardError
+from assets.activations.suffix_forward import SuffixForward, SuffixForwardError
 from tests.activations.tiny_models import ARCHITECTURES, N_LAYERS, tiny_model
 
 PROMPTS = [[5, 9, 33], [4, 17, 50, 8, 30, 21, 44, 10, 11, 12], [7, 7, 12]]
