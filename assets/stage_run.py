@@ -84,6 +84,55 @@ class StageRun:
         assert isinstance(keys, dg.MultiPartitionKey)
         return self._studies.fit(keys.keys_by_dimension["site"], keys.keys_by_dimension["fit"])
 
+    def commit(
+        self,
+        frames: Mapping[Table, pl.DataFrame],
+        partition: Mapping[str, str],
+        made_with: str,
+        side_frames: Mapping[Table, pl.DataFrame] | None = None,
+    ) -> int:
+        """Commit without reporting a materialization; the snapshot's id."""
+        tables = list(frames)
+        return self.lake.replace(
+            {**frames, **(side_frames or {})},
+            partition,
+            Commit(
+                asset=", ".join(table.name for table in tables),
+                partition=" | ".join(partition[name] for name in tables[0].partition_by),
+                run_id=self.context.run_id,
+                fingerprint=made_with,
+            ),
+        )
+
+    def reuse(
+        self, tables: Sequence[Table], partition: Mapping[str, str], made_with: str
+    ) -> Iterator[dg.MaterializeResult]:
+        """Report the rows that are in the lake: nothing they depend on has changed.
+
+        `made_with` is the fingerprint they carry; `lake_snapshot` is the one that wrote the first
+        table's rows, the same for all tables that were written together.
+        """
+        self.lake.ensure_tables(list(tables))
+        snapshot = self.lake.snapshot_of(
+            tables[0], {name: partition[name] for name in tables[0].partition_by}
+        )
+        for table in tables:
+            where = {name: partition[name] for name in table.partition_by}
+            n_rows = self.lake.count(table, where)
+            self.log.info("%s: %d rows reused, nothing changed", table.name, n_rows)
+            yield dg.MaterializeResult(
+                asset_key=table.name,
+                metadata={
+                    "dagster/row_count": self.lake.count(table),
+                    "dagster/partition_row_count": n_rows,
+                    SNAPSHOT_METADATA: snapshot,
+                    "fingerprint": made_with,
+                    "seconds": round(time.monotonic() - self._started, 3),
+                    "reused": True,
+                },
+                check_results=list(check_table(self.lake, table, partition, n_rows)),
+            )
+
     def write(
         self,
         frames: Mapping[Table, pl.DataFrame],
@@ -98,18 +147,8 @@ class StageRun:
         `configs` are the parts of the study that these tables depend on (they make the
         fingerprint); `metadata` maps a table's name to what its materialization shows.
         """
-        tables = list(frames)
-        made_with = fingerprint(tables[0].stage, *configs)
-        snapshot = self.lake.replace(
-            {**frames, **(side_frames or {})},
-            partition,
-            Commit(
-                asset=", ".join(table.name for table in tables),
-                partition=" | ".join(partition[name] for name in tables[0].partition_by),
-                run_id=self.context.run_id,
-                fingerprint=made_with,
-            ),
-        )
+        made_with = fingerprint(next(iter(frames)).stage, *configs)
+        snapshot = self.commit(frames, partition, made_with, side_frames)
         seconds = time.monotonic() - self._started
         for table, frame in frames.items():
             self.log.info("%s: %d rows in snapshot %d", table.name, len(frame), snapshot)

@@ -15,7 +15,7 @@ def one_row_a_feature(lake: LakeResource) -> dg.AssetCheckResult:
         """
         SELECT site, fit, count(*) AS n_missing
         FROM (
-            SELECT site, fit, unnest(range(n_features)) AS feature_id
+            SELECT site, fit, unnest(coalesce(feature_ids, range(n_features))) AS feature_id
             FROM factorizations WHERE status = 'ok'
         )
         ANTI JOIN features USING (site, fit, feature_id)
@@ -53,7 +53,8 @@ def every_feature_has_a_label_row(lake: LakeResource) -> dg.AssetCheckResult:
     (n_missing,) = (
         lake.open()
         .query(
-            "SELECT count(*) FROM (SELECT site, fit, unnest(range(n_features)) AS feature_id "
+            "SELECT count(*) FROM (SELECT site, fit, "
+            "unnest(coalesce(feature_ids, range(n_features))) AS feature_id "
             "FROM factorizations WHERE status = 'ok') "
             "ANTI JOIN labels USING (site, fit, feature_id)"
         )

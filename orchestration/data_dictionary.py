@@ -15,6 +15,7 @@ STAGES = (
     "corpus",
     "activations",
     "factorization",
+    "faithfulness",
     "evidence",
     "labels",
     "detection",

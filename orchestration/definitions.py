@@ -18,6 +18,7 @@ from assets.corpus.definitions import corpus_assets
 from assets.detection.definitions import detection_assets
 from assets.evidence.definitions import evidence_assets
 from assets.factorization.definitions import factorization_assets
+from assets.faithfulness.definitions import faithfulness_assets
 from assets.hierarchy.definitions import hierarchy_assets
 from assets.labels.definitions import labels_assets
 from assets.steering.definitions import steering_assets
@@ -32,11 +33,12 @@ ASSETS = [
     corpus_assets,
     activation_assets,
     factorization_assets,
+    faithfulness_assets,
     *evidence_assets,
     labels_assets,
     detection_assets,
     steering_assets,
-    hierarchy_assets,
+    *hierarchy_assets,
     catalogue_assets,
 ]
 

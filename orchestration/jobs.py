@@ -19,7 +19,7 @@ from pydantic import Field
 
 from orchestration.partition_sync import sync_partitions
 from resources.lake import LakeResource
-from resources.study import StudiesResource, Study
+from resources.study import FitSpec, StudiesResource, Study
 
 MAIN_JOB = "materialize_study"
 STUDY_TAG = "featurelake/study"
@@ -71,6 +71,8 @@ class StagePartition:
 
     job: str
     partition_key: str
+    # Partitions of activations_job whose tables it reads.
+    sites_read: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.job} {self.partition_key}"
@@ -82,9 +84,12 @@ def partitions_of(study: Study) -> Iterator[StagePartition]:
     for site in study.sites():
         yield StagePartition(activations_job.name, site.key)
     for site in study.sites():
-        for fit in study.fits:
+        for fit in study.fits_at(site.kind):
             key = dg.MultiPartitionKey({"site": site.key, "fit": fit.key})
-            yield StagePartition(features_job.name, str(key))
+            read = (site, FitSpec(site, fit).input_site)
+            yield StagePartition(
+                features_job.name, str(key), tuple(one.key for one in read if one is not None)
+            )
 
 
 def depends_on(partition: StagePartition, other: StagePartition) -> bool:
@@ -92,9 +97,7 @@ def depends_on(partition: StagePartition, other: StagePartition) -> bool:
     if other.job == corpus_job.name:
         return partition.job != corpus_job.name
     if other.job == activations_job.name:
-        return partition.job == features_job.name and partition.partition_key.endswith(
-            "|" + other.partition_key
-        )
+        return other.partition_key in partition.sites_read
     return False
 
 

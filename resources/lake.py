@@ -141,9 +141,24 @@ class Lake:
             ]
         )
 
-    def count(self, table: Table) -> int:
-        """Rows of a whole table, all partitions."""
-        return int(self.query(f'SELECT count(*) FROM "{table.name}"').item())
+    def count(self, table: Table, where: Mapping[str, Any] | None = None) -> int:
+        """Rows of a table whose columns equal `where`; of all partitions without it."""
+        where = where or {}
+        condition = " AND ".join(f'"{name}" = ?' for name in where) or "true"
+        return int(
+            self.query(
+                f'SELECT count(*) FROM "{table.name}" WHERE {condition}', list(where.values())
+            ).item()
+        )
+
+    def snapshot_of(self, table: Table, where: Mapping[str, Any]) -> int | None:
+        """Id of the snapshot that wrote the rows whose columns equal `where`; None: no rows."""
+        self.ensure_tables([table])
+        condition = " AND ".join(f'"{name}" = ?' for name in where) or "true"
+        # DuckLake keeps with every row, as a virtual column, the snapshot that wrote it.
+        return self.query(
+            f'SELECT max(snapshot_id) FROM "{table.name}" WHERE {condition}', list(where.values())
+        ).item()
 
     def read(
         self,

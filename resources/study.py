@@ -12,7 +12,7 @@ import re
 import types
 import zoneinfo
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -34,6 +34,7 @@ from assets.corpus.config import CorpusConfig
 from assets.detection.config import DetectionConfig
 from assets.evidence.config import EvidenceConfig
 from assets.factorization.config import FitConfig
+from assets.faithfulness.config import FaithfulnessConfig
 from assets.hierarchy.config import HierarchyConfig
 from assets.labels.config import LabelsConfig, LlmConfig
 from assets.steering.config import SteeringConfig
@@ -93,6 +94,7 @@ class Study(BaseModel):
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     activations: ActivationsConfig = ActivationsConfig()
     fits: tuple[FitConfig, ...] = Field(min_length=1)
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig()
     evidence: EvidenceConfig = EvidenceConfig()
     llm: LlmConfig = LlmConfig()
     labels: LabelsConfig = LabelsConfig()
@@ -113,6 +115,29 @@ class Study(BaseModel):
                     f"{what} repeat the key {repeated[0]!r}; give one of them a `name`"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _every_fit_has_a_site(self) -> Study:
+        for fit in self.fits:
+            for model in self.models:
+                needed = [kind for kind in fit.kinds_needed if kind not in model.kinds]
+                if needed:
+                    raise ValueError(
+                        f"fit {fit.key!r} needs the kinds {', '.join(fit.kinds_needed)} of each "
+                        f"model; {model_name(model)} has {', '.join(model.kinds)}: add "
+                        f"{', '.join(needed)} to its `kinds`"
+                    )
+            if not any(fit.runs_at(kind) for model in self.models for kind in model.kinds):
+                kinds = sorted({kind for model in self.models for kind in model.kinds})
+                raise ValueError(
+                    f"fit {fit.key!r} runs at no site of the study, whose kinds are "
+                    f"{', '.join(kinds)}; mend the fit's `kinds` or the models'"
+                )
+        return self
+
+    def fits_at(self, kind: str) -> list[FitConfig]:
+        """The fits that are made at sites of a kind, in file order."""
+        return [fit for fit in self.fits if fit.runs_at(kind)]
 
     def sites(self) -> list[SiteSpec]:
         """Every activation site of the study, in file order."""
@@ -174,6 +199,12 @@ class FitSpec:
     @property
     def partition(self) -> dict[str, str]:
         return {"site": self.site.key, "fit": self.fit.key}
+
+    @property
+    def input_site(self) -> SiteSpec | None:
+        """The site of the same layer that the fit reads beside its own; None: no other."""
+        kind = self.fit.input_kind
+        return None if kind is None else replace(self.site, kind=kind)
 
 
 def load_study(path: Path) -> Study:
@@ -286,5 +317,11 @@ class StudiesResource(dg.ConfigurableResource):
         if fit_key not in fits:
             raise StudyError(
                 f"study {site.study.name!r} has no fit {fit_key!r}; it has: {', '.join(fits)}"
+            )
+        if not fits[fit_key].runs_at(site.kind):
+            at_site = ", ".join(fit.key for fit in site.study.fits_at(site.kind)) or "none"
+            raise StudyError(
+                f"fit {fit_key!r} is not made at sites of kind {site.kind} (its `kinds` in study "
+                f"{site.study.name!r}); the fits of {site_key} are: {at_site}"
             )
         return FitSpec(site=site, fit=fits[fit_key])

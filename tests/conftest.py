@@ -16,6 +16,10 @@ for variable in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
     os.environ.pop(variable, None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--benchmark", action="store_true", help="run tests/benchmarks too")
+
+
 @pytest.fixture(scope="session")
 def cache_folder() -> Path:
     """The project's cache: converted models are made once and reused by later runs."""

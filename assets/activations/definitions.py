@@ -1,4 +1,5 @@
-"""The activations assets of one site: `tokens`, `activation_shards`, `activation_stats`.
+"""The activations assets of one site: `tokens`, `activation_shards`, `activation_stats`,
+`neuron_stats`.
 
 One forward pass serves every site of the model in the study that has no shards yet, so the sites
 after the first find theirs on disk.
@@ -8,7 +9,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.activations.tables import ACTIVATION_SHARDS, ACTIVATION_STATS, TABLES, TOKENS
+from assets.activations.tables import (
+    ACTIVATION_SHARDS,
+    ACTIVATION_STATS,
+    NEURON_STATS,
+    TABLES,
+    TOKENS,
+)
 from assets.corpus.tables import DOCUMENTS
 from assets.partitions import SITES
 from assets.shared.plots import histogram
@@ -36,6 +43,7 @@ def activation_assets(
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
     from assets.activations.capture import CaptureSettings, capture_shards
+    from assets.activations.neuron_statistics import neuron_frame, neuron_statistics
     from assets.activations.shards import ActivationReader, shard_frame
     from assets.activations.statistics import (
         massive_rows,
@@ -79,8 +87,10 @@ def activation_assets(
             on_progress=lambda state: progress.reach(state.rows_done, state.rows_total),
         )
     shards = captured.shards[spec.activation_site.key]
-    statistics = row_statistics(ActivationReader(shards, run.lake.shards_folder))
+    reader = ActivationReader(shards, run.lake.shards_folder)
+    statistics = row_statistics(reader)
     is_massive = massive_rows(statistics.norms, config.massive_norm_ratio)
+    neurons = neuron_statistics(reader, ~is_massive)
     pieces = token_pieces(
         subject.tokenizer, (token for document in documents for token in document.token_ids)
     )
@@ -88,7 +98,10 @@ def activation_assets(
         {
             TOKENS: token_frame(documents, pieces, statistics.norms, is_massive),
             ACTIVATION_SHARDS: shard_frame(shards),
-            ACTIVATION_STATS: stats_frame(statistics, token_positions(documents), is_massive),
+            ACTIVATION_STATS: stats_frame(
+                statistics, token_positions(documents), is_massive, neurons
+            ),
+            NEURON_STATS: neuron_frame(neurons),
         },
         {"site": spec.key},
         configs=[config, spec.model, subject.revision],
@@ -107,6 +120,18 @@ def activation_assets(
                 "row_norms": dg.MetadataValue.md(
                     histogram(
                         statistics.norms.tolist(), "Row norms", "L2 norm of a token's row", log=True
+                    )
+                ),
+            },
+            NEURON_STATS.name: {
+                "share_neurons_lazy": neurons.share_lazy,
+                "share_neurons_dead": neurons.share_dead,
+                "activity": dg.MetadataValue.md(
+                    histogram(
+                        neurons.share_active.tolist(),
+                        "How many tokens a neuron is active on",
+                        "share of tokens",
+                        log=True,
                     )
                 ),
             },

@@ -146,11 +146,30 @@ def locate_site(model: nn.Module, site: ActivationSite) -> LocatedSite:
         widths = linear_widths(parts.down_projection)
         assert widths is not None  # block_parts chose it among linear maps
         return LocatedSite(site, parts.down_projection, True, widths[0], parts.block)
+    if site.kind == "mlp_in":
+        module = parts.mlp or _up_projection(parts, site.layer)
+        return LocatedSite(site, module, True, model_width(model), parts.block)
     if site.kind == "mlp_out":
         module = parts.mlp_post_norm or parts.mlp or parts.down_projection
     else:
         module = parts.attention_post_norm or parts.attention
     return LocatedSite(site, module, False, model_width(model), parts.block)
+
+
+def _up_projection(parts: BlockParts, layer: int) -> nn.Module:
+    """The map that feeds the down projection, where both lie straight on the block (OPT)."""
+    d_mlp, d_model = linear_widths(parts.down_projection) or (0, 0)
+    found = [
+        child
+        for child in parts.block.children()
+        if child is not parts.down_projection and linear_widths(child) == (d_model, d_mlp)
+    ]
+    if len(found) != 1:
+        raise SiteError(
+            f"block {layer} ({type(parts.block).__name__}) has {len(found)} maps from {d_model} to "
+            f"{d_mlp} beside its down projection; expected one, whose input is the site mlp_in"
+        )
+    return found[0]
 
 
 def _attentions(block: nn.Module) -> dict[str, nn.Module]:

@@ -31,14 +31,24 @@ def down_projection_weight(model: nn.Module, layer: int) -> Float[Tensor, "d_mlp
     return weight.T if isinstance(module, nn.Linear) else weight
 
 
+def has_decoder_direction(site: ActivationSite) -> bool:
+    """Whether a direction at the site is a direction in the residual stream too."""
+    return site.kind != "mlp_in"
+
+
 def decoder_direction(
     model: nn.Module, site: ActivationSite, features: Float[Tensor, "k d"]
 ) -> Float[Tensor, "k d_model"]:
     """What each feature of `site` adds to the residual stream, up to scale, in float32.
 
     `features` has the site's width d: d_mlp at mlp_hidden, d_model elsewhere (returned as is).
-    Raises SiteError when the width is another one.
+    Raises SiteError when the width is another one, and at mlp_in, which only the MLP reads.
     """
+    if not has_decoder_direction(site):
+        raise SiteError(
+            f"a direction at site {site.key} has no decoder direction: mlp_in adds nothing to the "
+            "residual stream but through the MLP's non-linearity; use mlp_hidden or mlp_out"
+        )
     width = locate_site(model, site).width
     if features.ndim != 2 or features.shape[1] != width:
         raise SiteError(

@@ -1,9 +1,10 @@
 """Activation sites by name: a layer and a kind, written "L15.mlp_hidden".
 
-The kinds: `mlp_hidden` is the input of the MLP's down projection (width d_mlp); `mlp_out` and
-`attn_out` are what the MLP and the attention add to the residual stream, after a norm of their
-own where the architecture has one (Gemma); `resid_post` is the stream after the block (all three
-of width d_model).
+The kinds: `mlp_in` is what enters the MLP, after the norm before it; `mlp_hidden` is the input of
+the MLP's down projection (width d_mlp); `mlp_out` and `attn_out` are what the MLP and the attention
+add to the residual stream, after a norm of their own where the architecture has one (Gemma);
+`resid_post` is the stream after the block (all but mlp_hidden of width d_model). An `mlp_in` is
+read by the MLP alone: a direction there adds nothing to the stream by itself.
 
 Where a site lies in a loaded model is sites.py; this module imports no torch, so that
 configuration and definitions can name sites.
@@ -15,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-SiteKind = Literal["mlp_hidden", "mlp_out", "attn_out", "resid_post"]
+SiteKind = Literal["mlp_in", "mlp_hidden", "mlp_out", "attn_out", "resid_post"]
 SITE_KINDS: tuple[SiteKind, ...] = get_args(SiteKind)
 
 _KEY_PATTERN = re.compile(r"L(?P<layer>\d+)\.(?P<kind>[a-z_]+)")

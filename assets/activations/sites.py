@@ -17,6 +17,7 @@ from assets.activations.projections import (
     decoder_direction,
     down_projection_weight,
     final_norm,
+    has_decoder_direction,
     norm_scale,
     unembedding,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "decoder_direction",
     "down_projection_weight",
     "final_norm",
+    "has_decoder_direction",
     "locate_block",
     "locate_blocks",
     "locate_site",

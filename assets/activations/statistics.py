@@ -8,6 +8,10 @@ rows; the median, unlike the mean, does not move with them. The default, 5, is m
 sinks at layer 29 sit at 8.6 medians and carry 78 % of the energy, while in 21 of its 30 layers no
 row is above 4.3; they are also not only first tokens (layer 2: positions 0 to 5). What
 fits do with massive rows is factorization's matter.
+
+How sparse a row is, is told in two more ways: Hoyer's measure (√d − |a|₁/|a|₂) / (√d − 1), 0 for
+equal values and 1 for a single one (Hoyer 2004, section 3.1), and how many of its largest neurons
+carry half of its squared norm. How much each neuron is used is neuron_statistics.py.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from assets.activations.neuron_statistics import NeuronStatistics
 from assets.activations.shards import ActivationReader
 from assets.activations.tokenization import TokenizedDocument
 
@@ -38,22 +43,43 @@ POSITION_GROUPS: Mapping[str, tuple[int, int | None]] = {
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """One value a row: L2 norm, share of values above zero, share of values near zero."""
+    """One value a row: L2 norm, share of values above zero, share of values near zero, Hoyer's
+    sparsity and the neurons that carry half of the energy (both NaN for a row of zeros)."""
 
     norms: Float[Tensor, " n_rows"]
     share_positive: Float[Tensor, " n_rows"]
     share_near_zero: Float[Tensor, " n_rows"]
+    hoyer_sparsity: Float[Tensor, " n_rows"]
+    neurons_for_half_energy: Float[Tensor, " n_rows"]
 
 
 def row_statistics(reader: ActivationReader) -> RowStatistics:
     """One pass over the shards, one shard in memory at a time."""
-    norms, positive, near_zero = [], [], []
+    norms, positive, near_zero, hoyer, half = [], [], [], [], []
     for _, rows in reader.iter_shards(torch.float32):
         norms.append(rows.norm(dim=1))
         positive.append((rows > 0).float().mean(dim=1))
         largest = rows.abs().amax(dim=1, keepdim=True)
         near_zero.append((rows.abs() <= NEAR_ZERO * largest).float().mean(dim=1))
-    return RowStatistics(torch.cat(norms), torch.cat(positive), torch.cat(near_zero))
+        hoyer.append(hoyer_sparsity(rows))
+        half.append(neurons_for_half_energy(rows))
+    return RowStatistics(*(torch.cat(parts) for parts in (norms, positive, near_zero, hoyer, half)))
+
+
+def hoyer_sparsity(rows: Float[Tensor, "n_rows d"]) -> Float[Tensor, " n_rows"]:
+    """0 where all of a row's values are equally large, 1 where one is not zero; NaN for zeros."""
+    root = rows.shape[1] ** 0.5
+    if root == 1:
+        return torch.where(rows[:, 0] == 0, torch.nan, 1.0)
+    return (root - rows.abs().sum(dim=1) / rows.norm(dim=1)) / (root - 1)
+
+
+def neurons_for_half_energy(rows: Float[Tensor, "n_rows d"]) -> Float[Tensor, " n_rows"]:
+    """The fewest neurons whose squares make half of a row's squared norm; NaN for zeros."""
+    energy = rows.square().sort(dim=1, descending=True).values.cumsum(dim=1)
+    total = energy[:, -1:]
+    count = (energy < total / 2).sum(dim=1) + 1
+    return torch.where(total[:, 0] == 0, torch.nan, count.float())
 
 
 def massive_rows(
@@ -112,9 +138,15 @@ def token_frame(
 
 
 def stats_frame(
-    rows: RowStatistics, positions: Int[Tensor, " n_rows"], is_massive: Bool[Tensor, " n_rows"]
+    rows: RowStatistics,
+    positions: Int[Tensor, " n_rows"],
+    is_massive: Bool[Tensor, " n_rows"],
+    neurons: NeuronStatistics | None = None,
 ) -> pl.DataFrame:
-    """Rows of `activation_stats`, without the site; position groups without tokens are left out."""
+    """Rows of `activation_stats`, without the site; position groups without tokens are left out.
+
+    `neurons` are of all positions, so that only the group "all" has what they say.
+    """
     groups = []
     for name, (first, end) in POSITION_GROUPS.items():
         chosen = positions >= first
@@ -137,6 +169,16 @@ def stats_frame(
                 "share_energy_massive": float(energy[massive].sum()) / total if total else None,
                 "share_positive": float(rows.share_positive[chosen].mean()),
                 "share_near_zero": float(rows.share_near_zero[chosen].mean()),
+                "hoyer_sparsity": _mean(rows.hoyer_sparsity[chosen]),
+                "neurons_for_half_energy": _mean(rows.neurons_for_half_energy[chosen]),
+                "share_neurons_lazy": neurons.share_lazy if neurons and name == "all" else None,
+                "share_neurons_dead": neurons.share_dead if neurons and name == "all" else None,
             }
         )
     return pl.DataFrame(groups)
+
+
+def _mean(values: Float[Tensor, " n"]) -> float | None:
+    """Mean of the values that are numbers; None where there are none."""
+    known = values[~values.isnan()].double()
+    return float(known.mean()) if len(known) else None

@@ -82,16 +82,11 @@ class SuffixForward:
         """Logits after the last token of prompts `which` of the group, `vectors` added at the
         site at all positions (row i to row i)."""
         hidden = group.hidden[which]
-        first = self._blocks[self.site.layer]
-        handle = first.register_forward_pre_hook(_feed(hidden), with_kwargs=True)
-        try:
-            with (
-                _skipped(self._blocks, self.site.layer),
-                add_at_site(self.model, self.site, vectors.to(hidden.dtype)),
-            ):
-                logits = self._run(group.input_ids[which])
-        finally:
-            handle.remove()
+        with (
+            begin_at_block(self.model, self.site.layer, hidden),
+            add_at_site(self.model, self.site, vectors.to(hidden.dtype)),
+        ):
+            logits = self._run(group.input_ids[which])
         n_blocks = len(self._blocks) - self.site.layer
         self.layer_token_evaluations += n_blocks * hidden.shape[0] * hidden.shape[1]
         return logits
@@ -100,17 +95,8 @@ class SuffixForward:
     def _cache(self, indices: Sequence[int], prompts: Sequence[Sequence[int]]) -> PromptGroup:
         device = next(self.model.parameters()).device
         input_ids = torch.tensor([list(ids) for ids in prompts], device=device)
-        entered: list[Tensor] = []
-
-        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            entered.append((args[0] if args else kwargs["hidden_states"]).detach().clone())
-
-        first = self._blocks[self.site.layer]
-        handle = first.register_forward_pre_hook(keep, with_kwargs=True)
-        try:
+        with record_entering(self.model, self.site.layer) as entered:
             logits = self._run(input_ids)
-        finally:
-            handle.remove()
         self.layer_token_evaluations += len(self._blocks) * input_ids.numel()
         return PromptGroup(tuple(indices), input_ids, entered[0], logits)
 
@@ -133,6 +119,38 @@ class SuffixForward:
                 f"{type(self.model).__name__} by {difference:.2e}, expected at most {bound:.1e}; "
                 "a layer of this architecture reads more than the residual stream"
             )
+
+
+@contextmanager
+def record_entering(model: Any, layer: int) -> Iterator[list[Tensor]]:
+    """Each forward appends what enters block `layer`, [batch, sequence, d_model], a copy."""
+    entered: list[Tensor] = []
+
+    def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entered.append((args[0] if args else kwargs["hidden_states"]).detach().clone())
+
+    handle = locate_blocks(model)[layer].register_forward_pre_hook(keep, with_kwargs=True)
+    try:
+        yield entered
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def begin_at_block(
+    model: Any, layer: int, hidden: Float[Tensor, "batch sequence d_model"]
+) -> Iterator[None]:
+    """Forwards skip the blocks before `layer`, which is fed `hidden` in place of its input.
+
+    The forward's token ids must have the shape of `hidden` still; all they choose is positions.
+    """
+    blocks = locate_blocks(model)
+    handle = blocks[layer].register_forward_pre_hook(_feed(hidden), with_kwargs=True)
+    try:
+        with _skipped(blocks, layer):
+            yield
+    finally:
+        handle.remove()
 
 
 def _by_length(prompt_ids: Sequence[Sequence[int]]) -> list[list[int]]:

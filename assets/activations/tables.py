@@ -85,9 +85,80 @@ ACTIVATION_STATS = Table(
             minimum=0,
             maximum=1,
         ),
+        Column(
+            "hoyer_sparsity",
+            "DOUBLE",
+            "Mean over rows of (√d − |a|₁/|a|₂) / (√d − 1): 0 for equal values, 1 for a single "
+            "one; NULL where all rows are zero",
+            nullable=True,
+            minimum=-1e-5,
+            maximum=1.00001,
+        ),
+        Column(
+            "neurons_for_half_energy",
+            "DOUBLE",
+            "Mean over rows of the fewest neurons that carry half of the row's squared norm; NULL "
+            "where all rows are zero",
+            unit="neurons",
+            nullable=True,
+            minimum=1,
+        ),
+        Column(
+            "share_neurons_lazy",
+            "DOUBLE",
+            "Share of neurons that are lazy (neuron_stats); NULL but for the group all",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "share_neurons_dead",
+            "DOUBLE",
+            "Share of neurons active on no token (neuron_stats); NULL but for the group all",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
     ),
     key=("site", "position_group"),
     partition_by=("site",),
 )
 
-TABLES = (TOKENS, ACTIVATION_SHARDS, ACTIVATION_STATS)
+NEURON_STATS = Table(
+    name="neuron_stats",
+    stage="activations",
+    description="How much each neuron of a site is used, over the tokens that aren't massive "
+    "(the lazy neurons of arXiv 2210.06313). Active on a token: absolute value above a tenth of "
+    "the row's largest",
+    columns=(
+        SITE,
+        Column("neuron", "INTEGER", "Neuron of the site", minimum=0),
+        Column("n_tokens", "BIGINT", "Tokens counted", minimum=1),
+        Column("share_active", "DOUBLE", "Share of tokens it is active on", minimum=0, maximum=1),
+        Column(
+            "share_positive", "DOUBLE", "Share of tokens it is above zero on", minimum=0, maximum=1
+        ),
+        Column("mean_abs", "DOUBLE", "Mean absolute value", "activation", minimum=0),
+        Column("max_abs", "DOUBLE", "Largest absolute value", "activation", minimum=0),
+        Column(
+            "energy_share",
+            "DOUBLE",
+            "Share of all neurons' squared values that is its own",
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "kurtosis",
+            "DOUBLE",
+            "Fourth central moment over the squared variance (3 for a normal distribution); NULL "
+            "where it never changes",
+            nullable=True,
+        ),
+        Column("is_lazy", "BOOLEAN", "Active on fewer than 5 % of the tokens"),
+        Column("is_dead", "BOOLEAN", "Active on none"),
+    ),
+    key=("site", "neuron"),
+    partition_by=("site",),
+)
+
+TABLES = (TOKENS, ACTIVATION_SHARDS, ACTIVATION_STATS, NEURON_STATS)

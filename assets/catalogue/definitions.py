@@ -10,6 +10,7 @@ from assets.corpus.tables import DOCUMENTS
 from assets.detection.tables import CONCEPT_DETECTION
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.faithfulness.tables import FEATURE_FAITHFULNESS
 from assets.labels.tables import LABEL_SCORES, LABELS
 from assets.partitions import SITE_FITS
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -21,6 +22,7 @@ SOURCES = (
     FACTORIZATIONS,
     DICTIONARY,
     COEFFICIENTS,
+    FEATURE_FAITHFULNESS,
     CONTEXTS,
     VOCAB_PROJECTION,
     LABELS,

@@ -13,7 +13,8 @@ WITH part AS (
     SELECT $site AS site, $fit AS fit
 ),
 fitted AS (
-    SELECT unnest(range(n_features))::INTEGER AS feature_id, unnest(feature_names) AS feature_name
+    SELECT unnest(coalesce(feature_ids, range(n_features)))::INTEGER AS feature_id,
+           unnest(feature_names) AS feature_name
     FROM factorizations SEMI JOIN part USING (site, fit)
 ),
 neurons AS (
@@ -84,6 +85,10 @@ gains AS (
     FROM calibrations SEMI JOIN part USING (site, fit)
     WHERE sign = '+' AND token_logprob_gain IS NOT NULL GROUP BY feature_id
 ),
+ablated AS (
+    SELECT feature_id, delta_cross_entropy
+    FROM feature_faithfulness SEMI JOIN part USING (site, fit)
+),
 steering_status AS (
     SELECT feature_id, bool_or(status = 'failed') AS has_failed,
            min(reason) FILTER (status != 'ok') AS steering_reason
@@ -96,6 +101,7 @@ SELECT
     energy / nullif(sum(energy) OVER (), 0) AS energy_share,
     coalesce(n_active_tokens, 0) AS n_active_tokens, max_coefficient,
     coalesce(n_neurons, 0) AS n_neurons, coalesce(top_neurons, []) AS top_neurons,
+    delta_cross_entropy,
     top_tokens, promoted_tokens, suppressed_tokens,
     label, output_label, token_summary, label_status, label_reason, label_auroc,
     label_balanced_accuracy,
@@ -117,6 +123,7 @@ SELECT
 FROM fitted
 LEFT JOIN neurons USING (feature_id)
 LEFT JOIN energy USING (feature_id)
+LEFT JOIN ablated USING (feature_id)
 LEFT JOIN peaks USING (feature_id)
 LEFT JOIN vocabulary USING (feature_id)
 LEFT JOIN label_rows USING (feature_id)

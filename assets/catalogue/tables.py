@@ -15,14 +15,12 @@ FEATURES = Table(
         Column("study", "VARCHAR", "Study that the feature belongs to"),
         Column("model", "VARCHAR", "Subject model, by the name in its study"),
         Column("layer", "INTEGER", "Layer of the activation site, from 0", minimum=0),
-        Column("site_kind", "VARCHAR", "mlp_hidden, mlp_out, attn_out or resid_post"),
+        Column("site_kind", "VARCHAR", "mlp_in, mlp_hidden, mlp_out, attn_out or resid_post"),
         Column(
             "method", "VARCHAR", "Factorization method: snmf, diff_means, pca, random, permuted"
         ),
         Column("is_control", "BOOLEAN", "The method is a null control (random, permuted)"),
-        Column(
-            "feature_name", "VARCHAR", "Concept that a supervised method made it for", nullable=True
-        ),
+        Column("feature_name", "VARCHAR", "Concept, neuron or public latent it is", nullable=True),
         Column(
             "energy_share",
             "DOUBLE",
@@ -38,6 +36,14 @@ FEATURES = Table(
         Column("max_coefficient", "DOUBLE", "Its largest coefficient", "activation", nullable=True),
         Column("n_neurons", "BIGINT", "Neurons with a weight in its dictionary row", "neurons"),
         Column("top_neurons", "INTEGER[]", "The ten neurons of largest absolute weight"),
+        Column(
+            "delta_cross_entropy",
+            "DOUBLE",
+            "Mean change of the model's cross-entropy when it is taken out, where it is strong; "
+            "feature_faithfulness has the details",
+            "nats",
+            nullable=True,
+        ),
         Column(
             "top_tokens",
             "VARCHAR[]",

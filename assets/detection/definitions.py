@@ -53,7 +53,7 @@ def detection_assets(
         with_scores,
     )
     from assets.detection.site_scores import corpus_scores, sentence_scores
-    from assets.factorization.frames import dictionary_matrix
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.labels.chosen_labels import chosen_labels
@@ -63,9 +63,10 @@ def detection_assets(
     config = spec.study.detection
     site = {"site": spec.site.key}
     subject = subject_models.load(spec.site.model)
-    fitted = run.lake.read(FACTORIZATIONS, spec.partition).row(0, named=True)
+    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    feature_ids = feature_ids_of(fitted)
     dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), fitted["n_features"], fitted["width"]
+        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
     )
 
     chosen = chosen_labels(run.lake.read(LABELS, spec.partition))
@@ -94,7 +95,7 @@ def detection_assets(
             max_tokens=spec.study.activations.max_tokens_per_document,
             massive_norm=spec.study.activations.massive_norm_ratio * median_norm,
         )
-        probes = with_scores(probes, sentences, scores)
+        probes = with_scores(probes, sentences, scores, feature_ids)
 
     documents = run.lake.read(
         DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
@@ -111,6 +112,7 @@ def detection_assets(
         ),
         documents["concept"].to_list(),
         config,
+        feature_ids=feature_ids,
     )
     detected = pl.concat([generated_concept_rows(probes, labels, config), of_corpus])
     aurocs = of_corpus["auroc"].drop_nulls().to_list()

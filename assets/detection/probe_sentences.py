@@ -108,17 +108,20 @@ def with_scores(
     probe_sentences: pl.DataFrame,
     sentences: Sequence[str],
     scores: Float[np.ndarray, "n_sentences k"],
+    feature_ids: Sequence[int] | None = None,
 ) -> pl.DataFrame:
     """The rows with each feature's own score on each sentence filled in.
 
-    `scores[i, j]` is feature j's score on `sentences[i]` (feature_id is the column), NaN where
-    there is none: such a row fails.
+    `scores[i, j]` is the score of feature `feature_ids[j]` (of feature j without it) on
+    `sentences[i]`, NaN where there is none: such a row fails.
     """
+    ids = range(scores.shape[1]) if feature_ids is None else feature_ids
+    column_of = {feature_id: column for column, feature_id in enumerate(ids)}
     row_of = {sentence: i for i, sentence in enumerate(sentences)}
     rows = []
     for row in probe_sentences.iter_rows(named=True):
         if row["sentence"] is not None:
-            score = float(scores[row_of[row["sentence"]], row["feature_id"]])
+            score = float(scores[row_of[row["sentence"]], column_of[row["feature_id"]]])
             if np.isfinite(score):
                 row["score"] = score
             else:

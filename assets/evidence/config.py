@@ -5,6 +5,22 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 
+class BilinearConfig(BaseModel):
+    """The bilinear view of features at gated MLPs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_eigenvectors: int = Field(
+        default=2, ge=1, le=100, description="Eigenvectors kept per feature, largest first"
+    )
+    n_tokens: int = Field(
+        default=8, ge=1, le=1000, description="Input tokens kept per eigenvector and end"
+    )
+    max_features: int | None = Field(
+        default=None, ge=0, description="Features viewed per fit, strongest first; null for all"
+    )
+
+
 class EvidenceConfig(BaseModel):
     """What a labeller sees of a feature, and what is kept back to score its label."""
 
@@ -43,5 +59,8 @@ class EvidenceConfig(BaseModel):
     )
     n_vocab: int = Field(
         default=20, ge=1, le=1000, description="Vocabulary tokens kept per feature and sign"
+    )
+    bilinear: BilinearConfig = Field(
+        default=BilinearConfig(), description="The weight-based view of features of gated MLPs"
     )
     seed: int = Field(default=0, ge=0, description="Seed of the sampled and negative contexts")

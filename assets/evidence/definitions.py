@@ -1,13 +1,16 @@
-"""The evidence assets: `contexts` (from coefficients) and `vocab_projection` (from the model)."""
+"""The evidence assets: `contexts` (from coefficients); `vocab_projection` and `bilinear_view` (from
+the model's weights).
+"""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
 from assets.activations.tables import TOKENS
-from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
+from assets.evidence.tables import BILINEAR_VIEW, CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
 from assets.partitions import SITE_FITS, site_of_fit
+from assets.shared.plots import histogram
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
 from resources.lake import LakeResource
@@ -28,9 +31,11 @@ def contexts_asset(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.contexts import build_contexts
+    from assets.factorization.frames import fitted_row
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
+    fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
     frame = build_contexts(
         run.lake.read(COEFFICIENTS, spec.partition, columns=("row", "feature_id", "coefficient")),
         run.lake.read(TOKENS, {"site": spec.site.key}),
@@ -52,26 +57,102 @@ def vocab_projection_asset(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
-    from assets.evidence.vocab_projection import project_vocabulary
-    from assets.factorization.frames import dictionary_matrix
+    from assets.evidence.vocab_projection import project_vocabulary, unprojectable_because
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
     subject = subject_models.load(spec.site.model)
-    fitted = run.lake.read(FACTORIZATIONS, spec.partition).row(0, named=True)
+    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    feature_ids = feature_ids_of(fitted)
     dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), fitted["n_features"], fitted["width"]
+        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
     )
-    with Progress(run.log, "vocabulary projection", len(dictionary), "features") as progress:
-        frame = project_vocabulary(
-            subject.model,
-            subject.tokenizer,
-            spec.site.activation_site,
-            dictionary.to(subject.device),
-            n_vocab=spec.study.evidence.n_vocab,
-            on_progress=progress.reach,
+    why_empty = unprojectable_because(spec.site.activation_site)
+    frame = VOCAB_PROJECTION.empty().drop(VOCAB_PROJECTION.partition_by)
+    if why_empty is None:
+        with Progress(run.log, "vocabulary projection", len(dictionary), "features") as progress:
+            frame = project_vocabulary(
+                subject.model,
+                subject.tokenizer,
+                spec.site.activation_site,
+                dictionary.to(subject.device),
+                n_vocab=spec.study.evidence.n_vocab,
+                feature_ids=feature_ids,
+                on_progress=progress.reach,
+            )
+    yield from run.write(
+        {VOCAB_PROJECTION: frame},
+        spec.partition,
+        configs=[spec.study.evidence],
+        metadata={VOCAB_PROJECTION.name: {} if why_empty is None else {"why_empty": why_empty}},
+    )
+
+
+@dg.multi_asset(
+    name="bilinear_view",
+    specs=table_specs([BILINEAR_VIEW], deps=[DICTIONARY.name, COEFFICIENTS.name]),
+    check_specs=specs_of_checks([BILINEAR_VIEW]),
+    partitions_def=SITE_FITS,
+    pool="subject_model",
+)
+def bilinear_view_asset(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    studies: StudiesResource,
+    subject_models: SubjectModelResource,
+) -> Iterator[dg.MaterializeResult]:
+    from assets.evidence.bilinear_view import unreadable_because, view_bilinear
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.strength_order import strongest_features
+
+    run = StageRun(context, lake, studies)
+    spec = run.fit()
+    config = spec.study.evidence.bilinear
+    subject = subject_models.load(spec.site.model)
+    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    feature_ids = feature_ids_of(fitted)
+    why_empty = unreadable_because(subject.model, spec.site.activation_site)
+    frame = BILINEAR_VIEW.empty().drop(BILINEAR_VIEW.partition_by)
+    if why_empty is None:
+        dictionary = dictionary_matrix(
+            run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
         )
-    yield from run.write({VOCAB_PROJECTION: frame}, spec.partition, configs=[spec.study.evidence])
+        coefficients = run.lake.read(
+            COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")
+        )
+        viewed = strongest_features(coefficients, config.max_features)
+        rows = [feature_ids.index(feature_id) for feature_id in viewed]
+        with Progress(run.log, "bilinear view", len(viewed), "features") as progress:
+            frame = view_bilinear(
+                subject.model,
+                subject.tokenizer,
+                spec.site.activation_site,
+                dictionary[rows],
+                feature_ids=viewed,
+                n_eigenvectors=config.n_eigenvectors,
+                n_tokens=config.n_tokens,
+                on_progress=progress.reach,
+            )
+    first = frame.filter(eigen_rank=0, side="+", token_rank=0)
+    yield from run.write(
+        {BILINEAR_VIEW: frame},
+        spec.partition,
+        configs=[config],
+        metadata={
+            BILINEAR_VIEW.name: {"why_empty": why_empty}
+            if why_empty is not None
+            else {
+                "share_of_first_eigenvector": dg.MetadataValue.md(
+                    histogram(
+                        first["share_frobenius"].to_list(),
+                        "Share of the form in its first eigenvector",
+                        "eigenvalue² / squared Frobenius norm",
+                    )
+                )
+            }
+        },
+    )
 
 
-evidence_assets = [contexts_asset, vocab_projection_asset]
+evidence_assets = [contexts_asset, vocab_projection_asset, bilinear_view_asset]

@@ -60,4 +60,40 @@ VOCAB_PROJECTION = Table(
     partition_by=("site", "fit"),
 )
 
-TABLES = (CONTEXTS, VOCAB_PROJECTION)
+BILINEAR_VIEW = Table(
+    name="bilinear_view",
+    stage="evidence",
+    description=(
+        "What a feature reads, from the weights alone: eigenvectors of its quadratic form on the "
+        "input of a gated MLP, the activation dropped (arXiv 2410.08417), with the input tokens "
+        "nearest to both ends of each. An approximation: a hypothesis about the feature. Only for "
+        "gated MLPs at mlp_hidden and mlp_out; a feature without weights has no rows"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("eigen_rank", "INTEGER", "0 is the eigenvalue largest in absolute value", minimum=0),
+        Column(
+            "eigenvalue",
+            "DOUBLE",
+            "Above 0: inputs along the eigenvector raise the feature; below 0: they lower it",
+        ),
+        Column(
+            "share_frobenius",
+            "DOUBLE",
+            "Its square as a share of the form's squared Frobenius norm",
+            minimum=0,
+            maximum=1,
+        ),
+        Column("side", "VARCHAR", "+ or -: end of the eigenvector; the form is the same at both"),
+        Column("token_rank", "INTEGER", "0 is the token nearest to that end", minimum=0),
+        Column("token_id", "INTEGER", "Token of the subject model's tokenizer", minimum=0),
+        Column("token", "VARCHAR", "The whole decoded token, leading space kept"),
+        Column("score", "FLOAT", "Cosine of the token's input embedding with that end"),
+    ),
+    key=("site", "fit", "feature_id", "eigen_rank", "side", "token_rank"),
+    partition_by=("site", "fit"),
+)
+
+TABLES = (CONTEXTS, VOCAB_PROJECTION, BILINEAR_VIEW)

@@ -22,6 +22,7 @@ from assets.activations.sites import (
     ActivationSite,
     decoder_direction,
     final_norm,
+    has_decoder_direction,
     unembedding,
 )
 from assets.evidence.tables import VOCAB_PROJECTION
@@ -46,6 +47,13 @@ def decode_vocabulary(tokenizer: Any, vocab_size: int) -> list[str | None]:
         is_text = bool(text) and "\ufffd" not in str(text) and not _UNUSED.fullmatch(str(text))
         texts.append(text if is_text else None)
     return texts + [None] * (vocab_size - n_known)
+
+
+def unprojectable_because(site: ActivationSite) -> str | None:
+    """Why features of a site have no vocabulary projection; None where they have one."""
+    if has_decoder_direction(site):
+        return None
+    return f"a direction at {site.kind} is read by the MLP alone and has no decoder direction"
 
 
 @torch.no_grad()

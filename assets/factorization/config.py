@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from assets.activations.site_names import SiteKind
 
 CONTROL_METHODS = ("random", "permuted")
 METHODS_WITHOUT_RANK = ("diff_means",)
 SUPERVISED_METHODS = ("diff_means",)
 # Methods whose coefficients come from the penalised non-negative solve on sparse rows.
 SPARSE_METHODS = ("snmf", "random", "permuted")
+# Methods trained by gradient steps on batches of tokens.
+TRAINED_METHODS = ("sae", "transcoder")
+TRAINING_SETTINGS = ("active_features", "learning_rate", "batch_tokens")
+TRANSCODER_KIND: SiteKind = "mlp_out"
+TRANSCODER_INPUT_KIND: SiteKind = "mlp_in"
 
 
 class FitConfig(BaseModel):
@@ -18,16 +25,35 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["snmf", "diff_means", "pca", "random", "permuted"] = Field(
+    method: Literal[
+        "snmf",
+        "sae",
+        "transcoder",
+        "diff_means",
+        "pca",
+        "kmeans",
+        "nmf",
+        "neurons",
+        "random",
+        "permuted",
+    ] = Field(
         default="snmf",
-        description="snmf; the comparators diff_means and pca; the null controls random (random "
-        "sparse directions) and permuted (an SNMF dictionary, each feature's neurons shuffled)",
+        description="snmf; the comparators sae (TopK autoencoder, trained here or read from "
+        "`path`), transcoder (from mlp_in to mlp_out), diff_means, pca, kmeans, nmf (of the "
+        "positive parts) and neurons (the axes); the null controls random (random sparse "
+        "directions) and permuted (an SNMF dictionary, each feature's neurons shuffled)",
     )
-    rank: int | None = Field(
+    rank: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = Field(
         default=None,
-        ge=1,
-        le=1_000_000,
-        description="Number of features; not for diff_means, which makes one a concept",
+        description="Number of features, or auto (snmf: chosen among rank_candidates); not for "
+        "diff_means, which makes one a concept; for an sae read from `path` the most to keep "
+        "(those of largest energy), all that fire when left out",
+    )
+    kinds: tuple[SiteKind, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="Kinds of site the fit runs at; left out: all of the study's but mlp_in, and "
+        "for a transcoder mlp_out",
     )
     name: str | None = Field(
         default=None,
@@ -41,25 +67,112 @@ class FitConfig(BaseModel):
         default=0.03,
         ge=0,
         le=10,
-        description="L1 penalty on the coefficients, for activations divided by their mean row "
+        description="Penalty on the coefficients, for activations divided by their mean row "
         "norm; the multiplicative solver knows none",
+    )
+    penalty_concavity: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="How far the penalty lets go of large coefficients: 0 the L1 norm, near 1 a "
+        "hard threshold",
+    )
+    column_scaling: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="How much quiet neurons are raised before the fit: 0 not at all, 1 to equal "
+        "energy; the multiplicative solver knows none",
     )
     solver: Literal["coordinate", "multiplicative"] = Field(
         default="coordinate",
         description="coordinate: exact block-coordinate minimization; multiplicative: the paper's",
     )
-    max_iter: int = Field(default=200, ge=1, le=100_000, description="Most iterations of a fit")
+    max_iter: int = Field(
+        default=200,
+        ge=1,
+        le=100_000,
+        description="Most iterations of a fit; epochs, for sae and transcoder",
+    )
     tol: float = Field(
         default=1e-4,
         ge=0,
         lt=1,
         description="Relative decrease of the objective below which a fit has converged",
     )
+    active_features: int | None = Field(
+        default=None,
+        ge=1,
+        description="sae, transcoder: most features active on a token; left out: a quarter of the "
+        "rank, 1 to 32",
+    )
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="sae, transcoder: step size of Adam; left out: 0.0256 / sqrt(rank), at most "
+        "0.003",
+    )
+    batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="sae, transcoder: tokens in a step; left out: a sixteenth of them, 32 to 4096",
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        description="sae: folder of a public SAE in SAELens format (cfg.json and "
+        "sae_weights.safetensors), or hf://<owner>/<repository>/<folder>; {layer} and {kind} stand "
+        "for the site's",
+    )
     init: Literal["kmeans", "random", "svd"] = Field(
         default="kmeans", description="Where a fit starts"
     )
     seed: int = Field(
         default=0, ge=0, le=2**31 - 1, description="Seed of all randomness of the fit"
+    )
+
+    rank_candidates: tuple[int, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="rank: auto: the ranks to choose from; left out: powers of two from 8 to 256, "
+        "as far as the tokens go",
+    )
+    rank_seeds: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="rank: auto: random halvings of the documents, two fits each for every rank",
+    )
+    stability_seeds: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="snmf: other seeds to fit with, to say how well each feature is found again; "
+        "each costs a fit",
+    )
+    match_threshold: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="Cosine from which on a feature is the same as one of another fit: it keeps "
+        "its feature_id over a refit, and counts as reproduced in the choice of a rank",
+    )
+    split_threshold: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Cosine from which on a feature counts as part of one before (split, merged)",
+    )
+    warm_start: bool = Field(
+        default=True,
+        description="Refits of snmf and permuted go on from the last dictionary of the same "
+        "settings; false: every fit starts from its seed and does not depend on those before",
+    )
+    on_new_tokens: Literal["refit", "project"] = Field(
+        default="refit",
+        description="When the tokens change: refit, or project (keep the dictionary and solve "
+        "coefficients for all tokens in one pass; snmf, random, permuted)",
     )
 
     @model_validator(mode="after")
@@ -69,20 +182,104 @@ class FitConfig(BaseModel):
                 f"method {self.method!r} takes no rank (found {self.rank}): it makes one feature a "
                 "concept; remove the rank"
             )
-        if self.method not in METHODS_WITHOUT_RANK and self.rank is None:
+        needs_rank = self.method not in METHODS_WITHOUT_RANK and self.path is None
+        if needs_rank and self.rank is None:
             raise ValueError(f"method {self.method!r} needs a rank, the number of features")
-        if self.method == "pca" and self.rank is not None and self.rank % 2:
+        if self.method == "pca" and isinstance(self.rank, int) and self.rank % 2:
             raise ValueError(
                 f"method 'pca' needs an even rank (found {self.rank}): each component makes a "
                 "positive and a negative feature"
             )
         return self
 
+    @model_validator(mode="after")
+    def _refits_fit_method(self) -> FitConfig:
+        if self.rank == "auto" and self.method != "snmf":
+            raise ValueError(
+                f"method {self.method!r} takes no rank: auto; expected a number (only snmf has its "
+                "rank chosen)"
+            )
+        if self.rank_candidates is not None and self.rank != "auto":
+            raise ValueError(
+                f"rank_candidates found with rank {self.rank}; expected rank: auto beside them"
+            )
+        if self.rank_candidates is not None and min(self.rank_candidates) < 1:
+            raise ValueError(f"rank_candidates {self.rank_candidates} found; expected 1 or more")
+        if self.stability_seeds and self.method != "snmf":
+            raise ValueError(
+                f"stability_seeds found for method {self.method!r}; expected only for snmf: remove "
+                "them"
+            )
+        if self.on_new_tokens == "project" and not self.is_sparse:
+            raise ValueError(
+                f"on_new_tokens: project found for method {self.method!r}; expected one of "
+                f"{', '.join(SPARSE_METHODS)}, whose coefficients can be solved for a dictionary"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_fit_method(self) -> FitConfig:
+        if self.path is not None and self.method != "sae":
+            raise ValueError(
+                f"method {self.method!r} takes no path (found {self.path!r}): only an sae is read "
+                "from a folder; remove the path"
+            )
+        given = [name for name in TRAINING_SETTINGS if getattr(self, name) is not None]
+        if given and (self.method not in TRAINED_METHODS or self.path is not None):
+            what = "an sae read from `path`" if self.path is not None else repr(self.method)
+            raise ValueError(
+                f"{', '.join(given)} mean nothing for {what}; expected only where the method is "
+                f"trained here ({', '.join(TRAINED_METHODS)}): remove them"
+            )
+        if (
+            self.active_features is not None
+            and isinstance(self.rank, int)
+            and self.active_features > self.rank
+        ):
+            raise ValueError(
+                f"active_features {self.active_features} exceeds the rank {self.rank}; expected at "
+                "most the number of features"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kinds_fit_method(self) -> FitConfig:
+        if self.kinds is not None and len(set(self.kinds)) != len(self.kinds):
+            raise ValueError(f"kinds {self.kinds} names one twice; expected each once")
+        if self.method == "transcoder" and self.kinds not in (None, (TRANSCODER_KIND,)):
+            raise ValueError(
+                f"a transcoder's features live at {TRANSCODER_KIND} (found kinds {self.kinds}); "
+                "remove kinds"
+            )
+        return self
+
+    def runs_at(self, kind: str) -> bool:
+        """Whether the fit is made at sites of a kind."""
+        if self.method == "transcoder":
+            return kind == TRANSCODER_KIND
+        if self.kinds is None:
+            return kind != TRANSCODER_INPUT_KIND
+        return kind in self.kinds
+
+    @property
+    def kinds_needed(self) -> tuple[SiteKind, ...]:
+        """Kinds that every model of a study with this fit must have."""
+        if self.method == "transcoder":
+            return (TRANSCODER_INPUT_KIND, TRANSCODER_KIND)
+        return ()
+
+    @property
+    def input_kind(self) -> SiteKind | None:
+        """Kind of the site that the fit reads beside its own; None where it reads no other."""
+        return TRANSCODER_INPUT_KIND if self.method == "transcoder" else None
+
     @property
     def key(self) -> str:
         """Partition key: method, rank, name; e.g. snmf-k064, diff_means, snmf-k064-no-penalty."""
         parts = [self.method]
-        if self.rank is not None:
+        if self.rank == "auto":
+            parts.append("kauto")
+        elif self.rank is not None:
             parts.append(f"k{self.rank:03d}")
         if self.name is not None:
             parts.append(self.name)

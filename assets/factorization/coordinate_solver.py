@@ -1,20 +1,24 @@
 """SNMF by exact block-coordinate minimization (the default solver).
 
-    minimise ½‖A - Y Z‖² + λ ΣY   subject to Y >= 0, rows of Z of unit L2 norm with <= s non-zeros
+    minimise ½‖A - Y Z‖² + Σ p(Y)   subject to Y >= 0, rows of Z of unit L2 norm with <= s non-zeros
 
-Two kinds of block, each replaced by its exact minimizer, so the objective never rises:
+(p: coefficient_solver.py). Two kinds of block, each replaced by its exact minimizer, so the
+objective never rises:
 
-- y_j, all else fixed: max(0, y_j + A z_j - Y Z z_j - λ) (coefficient_solver.py);
-- z_j together with the scale c of y_j, all else fixed. With w = c z_j and R the residual without
-  feature j this is ½‖R - y_j wᵀ‖² + λ ‖w‖ Σy_j: w is the group-shrunk s-sparse least-squares row,
-      w̃ = H_s(w_j + (Aᵀ y_j - Wᵀ Yᵀ y_j) / ‖y_j‖²),   w ← w̃ · max(0, 1 - λ Σy_j / (‖y_j‖² ‖w̃‖)),
-  then z_j = w / ‖w‖ and y_j ← ‖w‖ y_j. (Keeping the largest magnitudes is optimal: the block's
-  minimum falls with ‖w̃‖.) For λ = 0 it is the hierarchical alternating least squares update
-  (Cichocki and Phan 2009) followed by H_s.
+- y_j, all else fixed: the firm threshold of its least-squares value (coefficient_solver.py);
+- z_j, all else fixed: the unit s-sparse row that correlates most with the residual that y_j sees,
+      z_j ← w / ‖w‖,   w = H_s(‖y_j‖² z_j + Aᵀ y_j - Zᵀ Yᵀ y_j),
+  H_s keeping the s largest magnitudes. (On unit rows the block is linear in z_j.)
+
+A fit begins with the L1 norm (κ = 0), whose coefficients have one minimum, and goes over to κ once
+an iteration brings little: on planted data a concave start misses features. p only falls with κ,
+so the objective does not rise there either.
 
 Per iteration only Yᵀ A is a dense pass over the activations: Z Aᵀ needs Z's non-zeros, and the loss
-is ‖A‖² - 2⟨Z, YᵀA⟩ + ⟨Z Zᵀ, Yᵀ Y⟩. A dead feature (y_j = 0) does not enter the objective, so giving
-it a new row changes nothing until the next exact y_j lowers the objective.
+is ‖A‖² - 2⟨Z, YᵀA⟩ + ⟨Z Zᵀ, Yᵀ Y⟩. All of these add up over blocks of tokens, so a fit streams over
+shards (token_blocks.py) and gives what it gives in memory, up to the order of summation. A dead
+feature (y_j = 0) does not enter the objective, so giving it a new row changes nothing until the
+next exact y_j lowers the objective. Final coefficients and units are semi_nmf.py's.
 """
 
 from __future__ import annotations
@@ -28,27 +32,38 @@ from torch import Tensor
 
 from assets.factorization.coefficient_solver import (
     FEATURE_BLOCK,
-    solve_coefficients,
+    penalty_value,
     sweep_coefficients,
 )
+from assets.factorization.inputs import Divisor
 from assets.factorization.sparse_rows import dictionary_products, keep_largest, unit_rows
+from assets.factorization.token_blocks import (
+    CoefficientStore,
+    MemoryStore,
+    TokenBlocks,
+    each_block,
+)
 
 # How often one feature may be given a new row, so that rows nobody needs don't keep a fit running.
 MAX_RESEEDS = 5
+
+# The L1 norm gives way to the concave penalty when an iteration brings less than this share.
+L1_TOL = 1e-3
 
 ProgressCallback = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
 class SolverResult:
-    """Factors and how the fit ended; coefficients are Yᵀ, in the units the solver was given."""
+    """A dictionary and how its fit ended."""
 
     dictionary: Float[Tensor, "k d"]
-    coefficients: Float[Tensor, "k n_tokens"]
     objective_trace: list[float]
     explained_variance_trace: list[float]
     is_converged: bool
     stop_reason: str
+    # κ at the end: 0 where a fit ended before the concave penalty's turn.
+    concavity: float = 0.0
 
 
 def penalized_objective(
@@ -71,109 +86,164 @@ def explained_share(half_squared_error: float, squared_norm: float) -> float:
 
 
 def fit_coordinate(
-    neurons: Float[Tensor, "d n_tokens"],
+    blocks: TokenBlocks,
+    divisor: Divisor,
     dictionary: Float[Tensor, "k d"],
     size: int,
     penalty: float,
     *,
+    concavity: float = 0.0,
     max_iter: int,
     tol: float,
+    store: CoefficientStore | None = None,
     on_iteration: ProgressCallback | None = None,
 ) -> SolverResult:
-    """Fit from an initial dictionary with unit rows; `neurons` is Aᵀ, contiguous.
+    """Fit A / divisor from an initial dictionary with unit rows.
 
-    Stops when an iteration lowers the objective by less than `tol` times its value. The
-    coefficients are then solved to convergence for the final dictionary, which the last entry of
-    the trace includes: what `transform` gives on the fit's tokens is what the fit returns.
+    Stops when an iteration lowers the objective by less than `tol` times its value. `store` keeps
+    the coefficients between iterations (default: in memory); they end as they were before the last
+    dictionary update.
     """
     dictionary = dictionary.clone()
-    coefficients = neurons.new_zeros(dictionary.shape[0], neurons.shape[1])
-    token_norms = torch.linalg.vector_norm(neurons, dim=0).square()
-    squared_norm = float(token_norms.sum(dtype=torch.float64))
-    reseeds_left = torch.full((dictionary.shape[0],), MAX_RESEEDS, device=neurons.device)
+    store = store or MemoryStore(blocks, dictionary.shape[0], dictionary)
+    reseeds_left = torch.full((dictionary.shape[0],), MAX_RESEEDS, device=dictionary.device)
     trace: list[float] = []
     variance_trace: list[float] = []
-    is_converged = False
+    is_converged, wants_worst = False, True
+    squared_norm: float | None = None
+    bend = 0.0
     for iteration in range(max_iter):
-        products = dictionary_products(dictionary, neurons, size)
-        gram = dictionary @ dictionary.t()
-        sweep_coefficients(coefficients, products, gram, penalty)
-        is_dead = ~(coefficients > 0).any(dim=1)
-        wants_row = is_dead & (reseeds_left > 0)
+        sums = _sweep_blocks(
+            blocks, divisor, dictionary, size, penalty, bend, store, wants_worst, squared_norm
+        )
+        squared_norm = sums.squared_norm
+        is_dead = sums.coefficient_gram.diagonal() == 0
+        wants_worst = bool((is_dead & (reseeds_left > 0)).any())
         n_reseeded = 0
-        if wants_row.any():
-            residuals = _residual_norms(coefficients, products, gram, token_norms)
-            n_reseeded = reseed(
-                dictionary, neurons, coefficients, wants_row, residuals, size, penalty
-            )
-            reseeds_left -= wants_row.long()
-        token_products = coefficients @ neurons.t()
-        coefficient_gram = coefficients @ coefficients.t()
-        scales = sweep_dictionary(
-            dictionary, token_products, coefficient_gram, coefficients.sum(dim=1), size, penalty
+        if wants_worst and sums.worst is not None:
+            n_reseeded = reseed(dictionary, is_dead & (reseeds_left > 0), sums.worst.rows, penalty)
+            reseeds_left -= is_dead.long()
+        sweep_dictionary(dictionary, sums.token_products, sums.coefficient_gram, size)
+        error = penalized_objective(
+            dictionary, sums.token_products, sums.coefficient_gram, 0.0, squared_norm, 0.0
         )
-        coefficients *= scales[:, None]
-        coefficient_sum = float(coefficients.sum(dtype=torch.float64))
-        objective = penalized_objective(
-            dictionary,
-            token_products * scales[:, None],
-            coefficient_gram * torch.outer(scales, scales),
-            coefficient_sum,
-            squared_norm,
-            penalty,
-        )
-        trace.append(objective)
-        variance_trace.append(explained_share(objective - penalty * coefficient_sum, squared_norm))
+        trace.append(error + sums.penalty)
+        variance_trace.append(explained_share(error, squared_norm))
         if on_iteration is not None:
-            on_iteration(iteration, objective)
+            on_iteration(iteration, trace[-1])
         if len(trace) > 1 and not n_reseeded:
             # The floor keeps an exact fit (objective at rounding level) from running on.
-            floor = 1e-7 * squared_norm
-            if trace[-2] - objective < tol * max(objective, floor):
+            share = (trace[-2] - trace[-1]) / max(trace[-1], 1e-7 * squared_norm)
+            if bend == concavity and share < tol:
                 is_converged = True
                 break
-    solved = solve_coefficients(neurons, dictionary, size, penalty, start=coefficients)
-    trace[-1] = min(
-        trace[-1],
-        penalized_objective(
-            dictionary,
-            solved.coefficients @ neurons.t(),
-            solved.coefficients @ solved.coefficients.t(),
-            float(solved.coefficients.sum(dtype=torch.float64)),
-            squared_norm,
-            penalty,
-        ),
-    )
+            if share < max(tol, L1_TOL):
+                bend = concavity
     if is_converged:
         reason = f"the objective fell by less than {tol:g} of its value in an iteration"
     else:
         reason = f"max_iter = {max_iter} iterations reached"
-    return SolverResult(
-        dictionary, solved.coefficients, trace, variance_trace, is_converged, reason
+    return SolverResult(dictionary, trace, variance_trace, is_converged, reason, bend)
+
+
+class _WorstTokens:
+    """The tokens explained worst so far, as s-sparse residual rows, worst first."""
+
+    def __init__(self, n_tokens: int, size: int) -> None:
+        self._n_tokens = n_tokens
+        self._size = size
+        self._errors: Tensor | None = None
+        self.rows: Tensor = torch.empty(0)
+
+    def add(
+        self,
+        dictionary: Float[Tensor, "k d"],
+        neurons: Float[Tensor, "d n_block"],
+        coefficients: Float[Tensor, "k n_block"],
+        products: Float[Tensor, "k n_block"],
+        gram: Float[Tensor, "k k"],
+        token_norms: Float[Tensor, " n_block"],
+    ) -> None:
+        # ‖a - y Z‖² of every token, without forming Y Z.
+        errors = token_norms + (coefficients * (gram @ coefficients - 2 * products)).sum(dim=0)
+        worst = errors.topk(min(self._n_tokens, len(errors))).indices
+        residual = neurons[:, worst].t() - coefficients[:, worst].t() @ dictionary
+        rows, errors = keep_largest(residual, self._size), errors[worst]
+        if self._errors is not None:
+            rows, errors = torch.cat([self.rows, rows]), torch.cat([self._errors, errors])
+            kept = errors.topk(min(self._n_tokens, len(errors))).indices
+            rows, errors = rows[kept], errors[kept]
+        self.rows, self._errors = rows, errors
+
+
+@dataclass
+class _Sums:
+    """What an iteration needs of all tokens: Yᵀ A, Yᵀ Y, ‖A‖², Σ p(Y) and the worst tokens."""
+
+    token_products: Float[Tensor, "k d"]
+    coefficient_gram: Float[Tensor, "k k"]
+    squared_norm: float
+    penalty: float
+    worst: _WorstTokens | None
+
+
+def _sweep_blocks(
+    blocks: TokenBlocks,
+    divisor: Divisor,
+    dictionary: Float[Tensor, "k d"],
+    size: int,
+    penalty: float,
+    concavity: float,
+    store: CoefficientStore,
+    wants_worst: bool,
+    squared_norm: float | None,
+) -> _Sums:
+    """One exact update of every coefficient, block after block, and the sums over all tokens.
+
+    `squared_norm` is ‖A‖² where an earlier pass has found it.
+    """
+    n_features = dictionary.shape[0]
+    gram = dictionary @ dictionary.t()
+    sums = _Sums(
+        token_products=torch.zeros_like(dictionary),
+        coefficient_gram=torch.zeros_like(gram),
+        squared_norm=squared_norm or 0.0,
+        penalty=0.0,
+        worst=_WorstTokens(n_features, size) if wants_worst else None,
     )
+    for block in each_block(blocks):
+        neurons = blocks.neurons(block, divisor)
+        products = dictionary_products(dictionary, neurons, size)
+        coefficients = store.load(block)
+        sweep_coefficients(coefficients, products, gram, penalty, concavity)
+        store.save(block, coefficients)
+        sums.token_products.addmm_(coefficients, neurons.t())
+        sums.coefficient_gram.addmm_(coefficients, coefficients.t())
+        sums.penalty += penalty_value(coefficients, penalty, concavity)
+        if squared_norm is None or sums.worst is not None:
+            token_norms = torch.linalg.vector_norm(neurons, dim=0).square_()
+            if squared_norm is None:
+                sums.squared_norm += float(token_norms.sum(dtype=torch.float64))
+            if sums.worst is not None:
+                sums.worst.add(dictionary, neurons, coefficients, products, gram, token_norms)
+    return sums
 
 
 def sweep_dictionary(
     dictionary: Float[Tensor, "k d"],
     token_products: Float[Tensor, "k d"],
     coefficient_gram: Float[Tensor, "k k"],
-    coefficient_sums: Float[Tensor, " k"],
     size: int,
-    penalty: float,
-) -> Float[Tensor, " k"]:
-    """One exact update of every (z_j, scale of y_j), in order; `dictionary` changes in place.
+) -> None:
+    """One exact update of every z_j, in order and in place, from Yᵀ A and Yᵀ Y.
 
-    Takes Yᵀ A, Yᵀ Y and the sums of each y_j; returns the factor by which each y_j is to be
-    multiplied (0: the penalty makes the feature not worth having). Dead features keep their row.
+    Dead features, and those that nothing of the residual supports, keep their row.
     """
     n_features = dictionary.shape[0]
-    # Rows c_j z_j, so that the coefficients and their products stay as given during the sweep.
-    scaled = dictionary.clone()
     energies = coefficient_gram.diagonal().tolist()
-    shrinkage = (penalty * coefficient_sums).tolist()
     for start in range(0, n_features, FEATURE_BLOCK):
         block = slice(start, min(start + FEATURE_BLOCK, n_features))
-        gradient = torch.addmm(token_products[block], coefficient_gram[block], scaled, alpha=-1)
+        gradient = torch.addmm(token_products[block], coefficient_gram[block], dictionary, alpha=-1)
         for i in range(block.stop - start):
             j = start + i
             if energies[j] <= 0:
@@ -181,56 +251,35 @@ def sweep_dictionary(
                 continue
             if i:
                 gradient[i].addmv_(gradient[:i].t(), coefficient_gram[j, start:j], alpha=-1)
-            target = gradient[i].add_(scaled[j], alpha=energies[j])
+            target = gradient[i].add_(dictionary[j], alpha=energies[j])
             kept = target.abs().topk(size).indices
             values = target[kept]
             length = torch.linalg.vector_norm(values)
-            # A feature that nothing of the residual supports keeps its row and loses its scale.
-            is_supported = length > 0
-            unit = values / torch.where(is_supported, length, 1.0)
-            factor = ((length - shrinkage[j]) / energies[j]).clamp_(min=0)
             row = torch.zeros_like(target)
-            row[kept] = unit
-            dictionary[j] = torch.where(is_supported, row, dictionary[j])
-            # The gradient is spent: its row now holds the change of the scaled row.
-            gradient[i] = factor * row - scaled[j]
-            scaled[j] = factor * row
-    scales = torch.linalg.vector_norm(scaled, dim=1)
-    return torch.where(coefficient_gram.diagonal() > 0, scales, torch.ones_like(scales))
+            row[kept] = values / torch.where(length > 0, length, 1.0)
+            row = torch.where(length > 0, row, dictionary[j])
+            # The gradient is spent: its row now holds the change of this row.
+            torch.sub(row, dictionary[j], out=gradient[i])
+            dictionary[j] = row
 
 
 def reseed(
     dictionary: Float[Tensor, "k d"],
-    neurons: Float[Tensor, "d n_tokens"],
-    coefficients: Float[Tensor, "k n_tokens"],
     wants_row: Bool[Tensor, " k"],
-    residual_norms: Float[Tensor, " n_tokens"],
-    size: int,
+    worst_rows: Float[Tensor, "n_worst d"],
     penalty: float,
 ) -> int:
     """Point dead features at the tokens explained worst, in place; returns how many changed.
 
-    The i-th dead feature gets the s largest neurons of the residual of the token with the i-th
-    largest residual, if that direction alone would overcome the penalty.
+    The i-th dead feature gets the s-sparse residual of the i-th worst token, if that direction
+    alone would overcome the penalty.
     """
     features = wants_row.nonzero().flatten()
-    tokens = residual_norms.topk(min(len(features), len(residual_norms))).indices
-    features = features[: len(tokens)]
-    residual = neurons[:, tokens].t() - coefficients[:, tokens].t() @ dictionary
-    rows = keep_largest(residual, size)
+    rows = worst_rows[: len(features)]
+    features = features[: len(rows)]
     is_useful = torch.linalg.vector_norm(rows, dim=1) > penalty
     dictionary[features[is_useful]] = unit_rows(rows[is_useful])
     return int(is_useful.sum())
-
-
-def _residual_norms(
-    coefficients: Float[Tensor, "k n_tokens"],
-    products: Float[Tensor, "k n_tokens"],
-    gram: Float[Tensor, "k k"],
-    token_norms: Float[Tensor, " n_tokens"],
-) -> Float[Tensor, " n_tokens"]:
-    """‖a_i - y_i Z‖² of every token, without forming Y Z."""
-    return token_norms + (coefficients * (gram @ coefficients - 2 * products)).sum(dim=0)
 
 
 def _inner(left: Tensor, right: Tensor) -> float:

@@ -1,18 +1,31 @@
-"""The factorization assets of one fit: `factorizations`, `dictionary` and `coefficients`."""
+"""The factorization assets of one fit: its tables, reused where nothing changed, else made anew.
+
+A fit that can't be made never loses what is in the lake: the rows of the last one that succeeded
+stay. Where there are none, a row of `factorizations` says why; the run fails either way.
+"""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
 from assets.corpus.tables import DOCUMENTS
-from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS, TABLES
+from assets.factorization.comparison_tables import FEATURE_MATCHES, RANK_CHOICES
+from assets.factorization.tables import COEFFICIENTS, FACTORIZATIONS, TABLES
+from assets.fingerprints import fingerprint
 from assets.partitions import SITE_FITS, site_of_fit
 from assets.shared.plots import histogram, line_plot
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
 from resources.lake import LakeResource
-from resources.study import StudiesResource
+from resources.study import FitSpec, SiteSpec, StudiesResource
+
+if TYPE_CHECKING:
+    from assets.activations.shards import ActivationReader
+    from assets.factorization.fit_inputs import FitInputs
+    from assets.factorization.fitting import MadeFit
 
 
 @dg.multi_asset(
@@ -30,26 +43,105 @@ from resources.study import StudiesResource
 def factorization_assets(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
-    import polars as pl
-    import torch
-
-    from assets.activations.shards import ActivationReader, ShardRecord
-    from assets.corpus.halves import split_in_halves
-    from assets.factorization.frames import (
-        coefficients_frame,
-        dictionary_frame,
-        factorization_frame,
-    )
-    from assets.factorization.methods import factorize
+    from assets.factorization.fitting import make_fit
+    from assets.factorization.inputs import FactorizationError
+    from assets.factorization.refit import PreviousFit, previous_fit
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
-    site = {"site": spec.site.key}
-    shards = [
-        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
-    ]
-    activations = ActivationReader(shards, run.lake.shards_folder).load()
-    tokens = run.lake.read(TOKENS, site, columns=("row", "document_id", "is_massive"))
+    settings = fingerprint("factorization", spec.fit)
+    previous = previous_fit(
+        {table: run.lake.read(table, spec.partition) for table in PreviousFit.TABLES},
+        run.lake.snapshot_of(FACTORIZATIONS, spec.partition),
+    )
+    n_massive, sizes = 0, (0, 1)
+    try:
+        inputs = _inputs_of(run, spec, Path(studies.folder))
+        made_with = inputs.fingerprint(settings, spec.fit)
+        if previous is not None and previous.inputs_fingerprint == made_with:
+            yield from run.reuse(TABLES, spec.partition, made_with)
+            return
+        activations = _reader(run, spec.site).load()
+        n_massive, sizes = int(inputs.is_massive.sum()), tuple(activations.shape)
+        other = None if spec.input_site is None else _reader(run, spec.input_site).load()
+        with Progress(run.log, f"fit {spec.fit.key}", spec.fit.max_iter, "iterations") as progress:
+            made = make_fit(
+                activations,
+                spec.fit,
+                inputs,
+                previous,
+                settings=settings,
+                input_activations=other,
+                on_step=lambda what, done, total: (
+                    progress.reach(done, total) if what == "iterations" else None
+                ),
+            )
+    except FactorizationError as error:
+        if previous is None:
+            frames = _failed_frames(spec, str(error), sizes, n_massive)
+            run.commit(frames, spec.partition, settings)
+            kept = "the lake holds a row of factorizations with this reason"
+        else:
+            kept = f"the last fit (snapshot {previous.features.snapshot}) stays"
+        raise dg.Failure(f"fit {spec.fit.key} could not be made: {error}; {kept}") from error
+    run.log.info(
+        "%s: %s start; explained variance %.3f, %.1f features a token; %d iterations, %s; "
+        "%d features kept, %d new, %d lost",
+        spec.fit.key,
+        made.refit.start,
+        made.factorization.explained_variance or float("nan"),
+        made.factorization.l0,
+        made.factorization.n_iter,
+        made.factorization.stop_reason,
+        *(made.identities.count(kind) for kind in ("kept", "new", "lost")),
+    )
+    yield from run.write(
+        made.frames,
+        spec.partition,
+        configs=[
+            spec.fit,
+            str(spec.study.detection.seed) if spec.fit.is_supervised else None,
+            inputs.sae_fingerprint,
+        ],
+        metadata=_metadata(made),
+    )
+
+
+def _reader(run: StageRun, site: SiteSpec) -> "ActivationReader":
+    from assets.activations.shards import ActivationReader, ShardRecord
+
+    rows = run.lake.read(ACTIVATION_SHARDS, {"site": site.key}).to_dicts()
+    return ActivationReader([ShardRecord.from_row(row) for row in rows], run.lake.shards_folder)
+
+
+def _inputs_of(run: StageRun, spec: FitSpec, study_folder: Path) -> "FitInputs":
+    """What the fit reads beside the activations; cheap, so that a reused fit loads none."""
+    import polars as pl
+    import torch
+
+    from assets.corpus.halves import split_in_halves
+    from assets.factorization.fit_inputs import FitInputs
+    from assets.factorization.public_sae import sae_fingerprint, sae_folder
+
+    def checksums(site: SiteSpec) -> list[str]:
+        rows = run.lake.read(ACTIVATION_SHARDS, {"site": site.key}, columns=("sha256",))
+        return rows["sha256"].to_list()
+
+    tokens = run.lake.read(
+        TOKENS, {"site": spec.site.key}, columns=("row", "document_id", "is_massive")
+    )
+    # What a transcoder reads: the same tokens at the site of the MLP's input.
+    if spec.input_site is not None:
+        read = run.lake.read(TOKENS, {"site": spec.input_site.key}, columns=("row", "document_id"))
+        if not read.equals(tokens.select(read.columns)):
+            raise dg.Failure(
+                f"site {spec.input_site.key} holds other tokens than {spec.site.key}; expected the "
+                "same documents in both: materialize both sites' activations again"
+            )
+    # The files of a public SAE, where the fit names one.
+    folder = None
+    if spec.fit.path is not None:
+        folder = sae_folder(spec.fit.path, spec.site.activation_site, study_folder)
     documents = run.lake.read(
         DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
     )
@@ -57,24 +149,38 @@ def factorization_assets(
     # The half that detection chooses on; concept AUROC is measured on the other.
     to_fit = split_in_halves(documents["concept"].to_list(), spec.study.detection.seed)
     held_out = set(documents["document_id"].filter(~pl.Series(to_fit)))
-    with Progress(run.log, f"fit {spec.fit.key}", spec.fit.max_iter, "iterations") as progress:
-        fitted = factorize(
-            activations,
-            spec.fit,
-            concepts=[concepts.get(document) for document in tokens["document_id"]],
-            is_held_out=torch.tensor([d in held_out for d in tokens["document_id"]]),
-            is_massive=torch.from_numpy(tokens["is_massive"].to_numpy(writable=True)),
-            on_iteration=lambda iteration, _: progress.reach(iteration, spec.fit.max_iter),
-        )
-    coefficients = coefficients_frame(fitted)
-    run.log.info(
-        "%s: explained variance %.3f, %.1f features a token; %d iterations, %s",
-        spec.fit.key,
-        fitted.explained_variance or float("nan"),
-        fitted.l0,
-        fitted.n_iter,
-        fitted.stop_reason,
+    of_token = tokens["document_id"].to_list()
+    return FitInputs(
+        shards=checksums(spec.site),
+        documents=of_token,
+        is_massive=torch.from_numpy(tokens["is_massive"].to_numpy(writable=True)),
+        concepts=[concepts.get(document) for document in of_token],
+        is_held_out=torch.tensor([document in held_out for document in of_token]),
+        site=spec.site.activation_site,
+        input_shards=[] if spec.input_site is None else checksums(spec.input_site),
+        sae_folder=folder,
+        sae_fingerprint=None if folder is None else sae_fingerprint(folder),
     )
+
+
+def _failed_frames(
+    spec: FitSpec, reason: str, sizes: tuple[int, ...], n_massive: int
+) -> dict[Any, Any]:
+    """A failed row of `factorizations` and no rows in the other tables."""
+    from assets.factorization.frames import failed_factorization_frame
+
+    empty = {table: table.empty().drop(table.partition_by) for table in TABLES}
+    row = failed_factorization_frame(
+        spec.fit, reason, n_tokens=sizes[0], width=sizes[1], n_massive_excluded=n_massive
+    )
+    return empty | {FACTORIZATIONS: row}
+
+
+def _metadata(made: "MadeFit") -> dict[str, dict[str, Any]]:
+    """Numbers and plots of each table's materialization."""
+    from assets.factorization.rank_plot import rank_plot
+
+    fitted = made.factorization
     plots = {}
     if len(fitted.explained_variance_trace) > 1:
         plots["explained_variance_by_iteration"] = dg.MetadataValue.md(
@@ -85,32 +191,32 @@ def factorization_assets(
                 "explained variance",
             )
         )
-    yield from run.write(
-        {
-            FACTORIZATIONS: factorization_frame(fitted, spec.fit),
-            DICTIONARY: dictionary_frame(fitted),
-            COEFFICIENTS: coefficients,
+    choice = {}
+    if made.rank_choice is not None:
+        choice = {
+            "rank": made.rank_choice.rank,
+            "reason": made.rank_choice.reason,
+            "candidates": dg.MetadataValue.md(rank_plot(made.rank_choice)),
+        }
+    coefficients = made.frames[COEFFICIENTS]["coefficient"].to_list()
+    return {
+        FACTORIZATIONS.name: {
+            "explained_variance": fitted.explained_variance,
+            "l0": fitted.l0,
+            "start": made.refit.start,
+            "n_iter": fitted.n_iter,
+            "is_converged": fitted.is_converged,
+            "n_dead_features": fitted.n_dead_features,
+            **plots,
         },
-        spec.partition,
-        configs=[spec.fit, str(spec.study.detection.seed) if spec.fit.is_supervised else None],
-        metadata={
-            FACTORIZATIONS.name: {
-                "explained_variance": fitted.explained_variance,
-                "l0": fitted.l0,
-                "n_iter": fitted.n_iter,
-                "is_converged": fitted.is_converged,
-                "n_dead_features": fitted.n_dead_features,
-                **plots,
-            },
-            COEFFICIENTS.name: {
-                "coefficient_histogram": dg.MetadataValue.md(
-                    histogram(
-                        coefficients["coefficient"].to_list(),
-                        "Coefficients above zero",
-                        "coefficient",
-                        log=True,
-                    )
-                )
-            },
+        COEFFICIENTS.name: {
+            "coefficient_histogram": dg.MetadataValue.md(
+                histogram(coefficients, "Coefficients above zero", "coefficient", log=True)
+            )
         },
-    )
+        FEATURE_MATCHES.name: {
+            f"n_{kind}": made.identities.count(kind)
+            for kind in ("kept", "new", "lost", "split", "merged")
+        },
+        RANK_CHOICES.name: choice,
+    }

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from assets.activations.site_names import ActivationSite
 from assets.factorization.config import FitConfig
 from assets.factorization.coordinate_solver import ProgressCallback
 from assets.factorization.metrics import explained_variance, l0
@@ -30,11 +32,18 @@ class FitTask:
     on_iteration: ProgressCallback | None
     # A dictionary [k, d] to go on from: the last snapshot's, its rows in order. None: a cold start.
     start_dictionary: Float[Tensor, "k d"] | None = None
+    # What a transcoder maps to the activations: the same tokens at the site of fit.input_kind.
+    input_activations: Float[Tensor, "n_tokens d_in"] | None = None
+    # The site of the activations, where known, and the folder of a public SAE made for it.
+    site: ActivationSite | None = None
+    sae_folder: Path | None = None
 
     @property
     def rank(self) -> int:
-        if self.fit.rank is None:
-            raise ValueError(f"fit {self.fit.key} has no rank; expected the number of features")
+        if not isinstance(self.fit.rank, int):
+            raise ValueError(
+                f"fit {self.fit.key} has rank {self.fit.rank}; expected the number of features"
+            )
         return self.fit.rank
 
 

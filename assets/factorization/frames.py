@@ -1,10 +1,16 @@
 """Factorizations as rows of the lake's tables, and dictionaries and coefficients read back.
 
-Dense matrices become long frames of their non-zeros and return as a tensor or a sparse matrix. The
+Dense matrices become long frames of their non-zeros and return as a tensor or a sparse matrix. In
+frames a feature goes by its feature_id, which it keeps over refits (identity.py), so ids need not
+be contiguous: a list of ids, in the order of the dictionary's rows, stands between the two. The
 columns are declared in tables.py; site and fit are added by who writes them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -18,39 +24,65 @@ from assets.factorization.factorization import Factorization
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
 from assets.shared.schema import Table
 
+Start = Literal["cold", "warm", "projected"]
+
 
 def _row_schema(table: Table) -> dict[str, pl.DataType]:
     return {c.name: c.polars_type for c in table.columns if c.name not in table.partition_by}
 
 
-def dictionary_frame(factorization: Factorization) -> pl.DataFrame:
+def dictionary_frame(
+    factorization: Factorization, feature_ids: Sequence[int] | None = None
+) -> pl.DataFrame:
     """Rows of `dictionary`: one a non-zero weight, by feature and neuron."""
-    return dictionary_rows(factorization.dictionary)
+    return dictionary_rows(factorization.dictionary, feature_ids)
 
 
-def dictionary_rows(dictionary: Float[Tensor, "k d"]) -> pl.DataFrame:
-    """`dictionary_frame` of a bare matrix."""
+def dictionary_rows(
+    dictionary: Float[Tensor, "k d"], feature_ids: Sequence[int] | None = None
+) -> pl.DataFrame:
+    """`dictionary_frame` of a bare matrix; `feature_ids` name its rows (0 … k − 1 without)."""
     weights = dictionary.detach().float().cpu().numpy()
     features, neurons = np.nonzero(weights)
+    ids = _ids(feature_ids, len(weights))
     return pl.DataFrame(
-        {"feature_id": features, "neuron": neurons, "weight": weights[features, neurons]},
+        {"feature_id": ids[features], "neuron": neurons, "weight": weights[features, neurons]},
         schema_overrides=_row_schema(DICTIONARY),
     )
 
 
-def coefficients_frame(factorization: Factorization) -> pl.DataFrame:
+def coefficients_frame(
+    factorization: Factorization, feature_ids: Sequence[int] | None = None
+) -> pl.DataFrame:
     """Rows of `coefficients`: one a coefficient above zero, by token and feature."""
     values = factorization.coefficients.detach().float().cpu().numpy()
     rows, features = np.nonzero(values > 0)
+    ids = _ids(feature_ids, values.shape[1])
     return pl.DataFrame(
-        {"row": rows, "feature_id": features, "coefficient": values[rows, features]},
+        {"row": rows, "feature_id": ids[features], "coefficient": values[rows, features]},
         schema_overrides=_row_schema(COEFFICIENTS),
     )
 
 
-def factorization_frame(factorization: Factorization, fit: FitConfig) -> pl.DataFrame:
-    """The one row of `factorizations` for a fit that succeeded."""
+@dataclass(frozen=True)
+class FitHistory:
+    """What a row of `factorizations` says of its fit beside the factors: ids, start and inputs."""
+
+    feature_ids: Sequence[int]
+    next_feature_id: int
+    start: Start = "cold"
+    started_from_snapshot: int | None = None
+    activation_scale: float | None = None
+    stability: float | None = None
+    inputs_fingerprint: str | None = None
+
+
+def factorization_frame(
+    factorization: Factorization, fit: FitConfig, history: FitHistory | None = None
+) -> pl.DataFrame:
+    """The one row of `factorizations` for a fit that succeeded; a first, cold one by default."""
     f = factorization
+    history = history or FitHistory(range(f.n_features), f.n_features)
     has_names = any(name is not None for name in f.feature_names)
     return _one_row(
         _settings(fit, f.seed)
@@ -72,6 +104,8 @@ def factorization_frame(factorization: Factorization, fit: FitConfig) -> pl.Data
             "explained_variance_trace": f.explained_variance_trace or None,
             "offset_vector": None if f.offset is None else f.offset.float().cpu().tolist(),
             "feature_names": f.feature_names if has_names else None,
+            **vars(history),
+            "feature_ids": list(history.feature_ids),
             "seconds": f.seconds,
             "status": "ok",
         }
@@ -101,33 +135,67 @@ def failed_factorization_frame(
     )
 
 
-def dictionary_matrix(frame: pl.DataFrame, n_features: int, width: int) -> Float[Tensor, "k d"]:
+def fitted_row(factorizations: pl.DataFrame) -> dict[str, Any]:
+    """The row of one site and fit, which later stages begin with.
+
+    Raises ValueError where there is none, or where the fit failed.
+    """
+    if factorizations.is_empty():
+        raise ValueError(
+            "no factorization of this site and fit is in the lake; materialize `factorizations` "
+            "of the partition first"
+        )
+    row = factorizations.row(0, named=True)
+    if row["status"] != "ok":
+        raise ValueError(
+            f"the factorization of this site and fit has status {row['status']!r}, expected 'ok': "
+            f"{row['reason']}; mend the cause and materialize `factorizations` again"
+        )
+    return row
+
+
+def feature_ids_of(row: Mapping[str, Any]) -> list[int]:
+    """Feature ids of a row of `factorizations`, in the order of the dictionary's rows.
+
+    A row from before features had ids of their own counts them: 0 … k − 1.
+    """
+    ids = row.get("feature_ids")
+    return list(range(row["n_features"])) if ids is None else list(ids)
+
+
+def dictionary_matrix(
+    frame: pl.DataFrame, feature_ids: Sequence[int], width: int
+) -> Float[Tensor, "k d"]:
     """The dense dictionary of rows of `dictionary` of one site and fit.
 
-    Raises ValueError if a row lies outside n_features x width.
+    Row i is the feature `feature_ids[i]`. Raises ValueError if a row of the frame has another
+    feature or a neuron outside the width.
     """
-    _check_bounds(frame, {"feature_id": n_features, "neuron": width}, "dictionary")
-    matrix = torch.zeros(n_features, width)
-    index = (
-        torch.from_numpy(frame["feature_id"].cast(pl.Int64).to_numpy(writable=True)),
-        torch.from_numpy(frame["neuron"].cast(pl.Int64).to_numpy(writable=True)),
-    )
-    matrix[index] = torch.from_numpy(frame["weight"].cast(pl.Float32).to_numpy(writable=True))
+    features = _positions(frame, feature_ids, "dictionary")
+    _check_bound(frame, "neuron", width, "dictionary")
+    matrix = torch.zeros(len(feature_ids), width)
+    neurons = torch.from_numpy(frame["neuron"].cast(pl.Int64).to_numpy(writable=True))
+    weights = torch.from_numpy(frame["weight"].cast(pl.Float32).to_numpy(writable=True))
+    matrix[torch.from_numpy(features), neurons] = weights
     return matrix
 
 
-def coefficient_matrix(frame: pl.DataFrame, n_tokens: int, n_features: int) -> csr_matrix:
+def coefficient_matrix(
+    frame: pl.DataFrame, n_tokens: int, feature_ids: Sequence[int]
+) -> csr_matrix:
     """Sparse coefficients `[n_tokens, k]` of rows of `coefficients` of one site and fit.
 
-    Raises ValueError if a row lies outside n_tokens x n_features.
+    Column i is the feature `feature_ids[i]`. Raises ValueError if a row of the frame has another
+    feature or lies outside n_tokens.
     """
-    _check_bounds(frame, {"row": n_tokens, "feature_id": n_features}, "coefficients")
+    features = _positions(frame, feature_ids, "coefficients")
+    _check_bound(frame, "row", n_tokens, "coefficients")
     return csr_matrix(
         (
             frame["coefficient"].cast(pl.Float32).to_numpy(),
-            (frame["row"].to_numpy(), frame["feature_id"].to_numpy()),
+            (frame["row"].to_numpy(), features),
         ),
-        shape=(n_tokens, n_features),
+        shape=(n_tokens, len(feature_ids)),
     )
 
 
@@ -137,7 +205,7 @@ def _settings(fit: FitConfig, seed: int) -> dict[str, object]:
         penalty = 0.0
     return {
         "method": fit.method,
-        "rank": fit.rank,
+        "rank": fit.rank if isinstance(fit.rank, int) else None,
         "solver": fit.solver if fit.is_iterative else None,
         "keep_fraction": fit.keep_fraction if fit.is_sparse else None,
         "coefficient_penalty": penalty,
@@ -151,11 +219,36 @@ def _one_row(values: dict[str, object]) -> pl.DataFrame:
     return pl.DataFrame([{name: values.get(name) for name in schema}], schema=schema)
 
 
-def _check_bounds(frame: pl.DataFrame, sizes: dict[str, int], table: str) -> None:
-    for column, size in sizes.items():
-        found = frame[column].max()
-        if isinstance(found, int) and found >= size:
-            raise ValueError(
-                f"{table}: {column} {found} found; expected below {size}: the rows belong to "
-                "another site or fit"
-            )
+def _ids(feature_ids: Sequence[int] | None, n_features: int) -> np.ndarray:
+    if feature_ids is None:
+        return np.arange(n_features, dtype=np.int32)
+    if len(feature_ids) != n_features or len(set(feature_ids)) != n_features:
+        raise ValueError(
+            f"{len(feature_ids)} feature ids found ({len(set(feature_ids))} different); expected "
+            f"one of its own for each of the {n_features} features"
+        )
+    return np.asarray(feature_ids, dtype=np.int32)
+
+
+def _positions(frame: pl.DataFrame, feature_ids: Sequence[int], table: str) -> np.ndarray:
+    """For each row of a frame, where its feature stands in `feature_ids`."""
+    found = frame["feature_id"].cast(pl.Int64).to_numpy()
+    ids = _ids(feature_ids, len(feature_ids)).astype(np.int64)
+    order = np.argsort(ids)
+    place = np.searchsorted(ids[order], found).clip(max=max(len(ids) - 1, 0))
+    known = ids[order][place] == found if len(ids) else np.zeros(len(found), dtype=bool)
+    if not known.all():
+        raise ValueError(
+            f"{table}: feature_id {found[~known].max()} found; expected one of the fit's "
+            f"{len(ids)} features: the rows belong to another site or fit"
+        )
+    return order[place]
+
+
+def _check_bound(frame: pl.DataFrame, column: str, size: int, table: str) -> None:
+    found = frame[column].max()
+    if isinstance(found, int) and found >= size:
+        raise ValueError(
+            f"{table}: {column} {found} found; expected below {size}: the rows belong to "
+            "another site or fit"
+        )

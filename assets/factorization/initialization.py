@@ -1,6 +1,7 @@
 """Where a fit starts: random tokens, k-means centroids, or singular vectors.
 
-`initial_dictionary` gives the `coordinate` solver unit rows with at most s non-zeros;
+`initial_dictionary` gives the `coordinate` solver unit rows with at most s non-zeros, found on a
+sample of tokens: a start costs little beside the fit, however many tokens there are.
 `initial_coefficients` gives the `multiplicative` solver the positive coefficients that the paper's
 code starts from (uniform random, cluster membership, or the positive part of the singular vectors;
 Ding, Li and Jordan 2010, section 3). Both take their randomness from the generator alone.
@@ -14,33 +15,40 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from assets.factorization.inputs import Divisor, neuron_rows
 from assets.factorization.sparse_rows import keep_largest, unit_rows
+from assets.factorization.token_blocks import TokenBlocks, sampled_rows
 
 Init = Literal["random", "kmeans", "svd"]
 INITS: tuple[Init, ...] = ("random", "kmeans", "svd")
 
 # Rounds of spherical k-means: a start, not a clustering.
 KMEANS_ROUNDS = 5
-# Tokens among which k-means++ looks for its centres.
-SEEDING_SAMPLE = 2_048
+# Tokens that a start looks at: so many, and so many a feature.
+SAMPLE = 4_096
+SAMPLE_PER_FEATURE = 20
 # Multiplicative updates never leave zero, so every initial coefficient is at least this.
 SMALLEST_COEFFICIENT = 1e-6
 
 
 def initial_dictionary(
-    neurons: Float[Tensor, "d n_tokens"],
+    blocks: TokenBlocks,
+    divisor: Divisor,
     n_features: int,
     size: int,
     init: Init,
     generator: torch.Generator,
 ) -> Float[Tensor, "k d"]:
-    """Unit rows with at most `size` non-zeros; `neurons` is Aᵀ."""
-    if init == "kmeans":
-        rows, _ = _spherical_kmeans(neurons, n_features, generator)
-    elif init == "svd":
-        rows = _signed_singular_vectors(neurons, n_features)
+    """Unit rows with at most `size` non-zeros, for activations divided by `divisor`."""
+    if init == "random":
+        rows = neuron_rows(sampled_rows(blocks, n_features, generator), divisor).t()
     else:
-        rows = neurons[:, _token_sample(neurons, n_features, generator)].t()
+        n_sampled = max(SAMPLE, SAMPLE_PER_FEATURE * n_features)
+        neurons = neuron_rows(sampled_rows(blocks, n_sampled, generator), divisor)
+        if init == "kmeans":
+            rows, _ = _spherical_kmeans(neurons, n_features, generator)
+        else:
+            rows = _signed_singular_vectors(neurons, n_features)
     return _usable_rows(unit_rows(keep_largest(rows.contiguous(), size)), size, generator)
 
 
@@ -62,10 +70,6 @@ def initial_coefficients(
     return start.clamp(min=SMALLEST_COEFFICIENT).contiguous()
 
 
-def _token_sample(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(neurons.shape[1], generator=generator)[:size].to(neurons.device)
-
-
 def _spherical_kmeans(
     neurons: Tensor, n_clusters: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -82,12 +86,8 @@ def _spherical_kmeans(
 
 
 def _spread_tokens(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Unit rows of tokens drawn one by one, far from those drawn before (k-means++, by cosine).
-
-    Drawn from a random sample of tokens, so that the cost stays small beside the fit.
-    """
-    sample = _token_sample(neurons, max(SEEDING_SAMPLE, 2 * size), generator)
-    tokens = unit_rows(neurons[:, sample].t().contiguous())
+    """Unit rows of tokens drawn one by one, far from those drawn before (k-means++, by cosine)."""
+    tokens = unit_rows(neurons.t())
     distances = (tokens != 0).any(dim=1).double().cpu().clamp(min=1e-12)
     chosen = []
     for _ in range(size):

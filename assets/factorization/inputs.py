@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Activations: TypeAlias = Tensor | np.ndarray
+# What activations are divided by: one scale, or one a neuron.
+Divisor: TypeAlias = float | Tensor
 
 # How many offending rows an error names.
 ROWS_NAMED = 5
@@ -46,15 +48,21 @@ def as_matrix(activations: Activations) -> Float[Tensor, "n_tokens d"]:
     if matrix.is_complex():
         raise FactorizationError(f"found activations of type {matrix.dtype}; expected real numbers")
     matrix = matrix.to(torch.float64 if matrix.dtype == torch.float64 else torch.float32)
-    is_broken = ~torch.isfinite(matrix).all(dim=1)
+    check_finite(matrix)
+    return matrix
+
+
+def check_finite(rows: Float[Tensor, "n_rows d"], first_row: int = 0) -> None:
+    """Raise FactorizationError naming the rows with NaN or infinity, counted from `first_row`."""
+    is_broken = ~torch.isfinite(rows).all(dim=1)
     if is_broken.any():
-        rows = is_broken.nonzero().flatten().tolist()
-        named = ", ".join(map(str, rows[:ROWS_NAMED])) + (", …" if len(rows) > ROWS_NAMED else "")
+        broken = [first_row + row for row in is_broken.nonzero().flatten().tolist()]
+        named = ", ".join(map(str, broken[:ROWS_NAMED]))
+        named += ", …" if len(broken) > ROWS_NAMED else ""
         raise FactorizationError(
-            f"NaN or infinity in {len(rows)} of {matrix.shape[0]} activation rows (rows {named}); "
+            f"NaN or infinity in {len(broken)} of {rows.shape[0]} activation rows (rows {named}); "
             "drop these tokens or capture them again in a wider dtype"
         )
-    return matrix
 
 
 def check_rank(n_components: int, n_tokens: int) -> None:
@@ -72,14 +80,26 @@ def mean_row_norm(matrix: Float[Tensor, "n_tokens d"]) -> float:
     """Mean L2 norm of the rows, by which a fit divides A. All-zero activations are an error."""
     scale = float(torch.linalg.vector_norm(matrix, dim=1).mean(dtype=torch.float64))
     if scale == 0:
-        raise FactorizationError(
-            f"all {matrix.shape[0]} activation rows are zero; there is nothing to factorize: check "
-            "the activation site"
-        )
+        raise nothing_to_factorize(matrix.shape[0])
     return scale
 
 
-def neuron_rows(matrix: Float[Tensor, "n_tokens d"], scale: float) -> Float[Tensor, "d n_tokens"]:
-    """(A / scale)ᵀ with contiguous rows: the layout the solvers read."""
-    rows = matrix.new_empty(matrix.shape[1], matrix.shape[0])
-    return torch.div(matrix.t(), scale, out=rows)
+def nothing_to_factorize(n_tokens: int) -> FactorizationError:
+    """The error for activations that are all zero."""
+    return FactorizationError(
+        f"all {n_tokens} activation rows are zero; there is nothing to factorize: check the "
+        "activation site"
+    )
+
+
+def neuron_rows(
+    matrix: Float[Tensor, "n_tokens d"], divisor: Divisor
+) -> Float[Tensor, "d n_tokens"]:
+    """(A / divisor)ᵀ with contiguous rows: the layout the solvers read.
+
+    A tensor divides neuron by neuron. Half precision and integers become float32.
+    """
+    dtype = torch.float64 if matrix.dtype == torch.float64 else torch.float32
+    rows = torch.empty(matrix.shape[1], matrix.shape[0], dtype=dtype, device=matrix.device)
+    rows.copy_(matrix.t())
+    return rows.div_(divisor[:, None] if isinstance(divisor, Tensor) else divisor)

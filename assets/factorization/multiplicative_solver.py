@@ -39,12 +39,14 @@ def fit_multiplicative(
     *,
     max_iter: int,
     tol: float,
+    patience: int = PATIENCE,
     on_iteration: ProgressCallback | None = None,
-) -> SolverResult:
+) -> tuple[SolverResult, Float[Tensor, "k n_tokens"]]:
     """Fit from initial positive coefficients; `neurons` is Aᵀ, contiguous.
 
-    An iteration is better if it lowers the best objective by more than `tol` times its value. The
-    dictionary returned has unit rows, the scale moved back into the coefficients.
+    An iteration is better if it lowers the best objective by more than `tol` times its value;
+    `patience` of them in a row that are not end the fit. The
+    dictionary returned has unit rows, the scale moved back into the coefficients, which come second.
     """
     squared_norm = float(neurons.square().sum(dtype=torch.float64))
     token_products = coefficients @ neurons.t()
@@ -72,25 +74,25 @@ def fit_multiplicative(
         if objective < best_objective:
             best_objective = objective
             best_dictionary, best_coefficients = dictionary, coefficients
-        if n_stale >= PATIENCE:
+        if n_stale >= patience:
             break
     lengths = torch.linalg.vector_norm(best_dictionary, dim=1)
     divisors = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
-    is_converged = n_stale >= PATIENCE
+    is_converged = n_stale >= patience
     if is_converged:
         reason = (
-            f"no iteration of the last {PATIENCE} lowered the objective by {tol:g} of its value"
+            f"no iteration of the last {patience} lowered the objective by {tol:g} of its value"
         )
     else:
         reason = f"max_iter = {max_iter} iterations reached"
-    return SolverResult(
+    result = SolverResult(
         best_dictionary / divisors[:, None],
-        best_coefficients * lengths[:, None],
         trace,
         [explained_share(objective, squared_norm) for objective in trace],
         is_converged,
         reason,
     )
+    return result, best_coefficients * lengths[:, None]
 
 
 def least_squares_dictionary(

@@ -13,10 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assets.factorization.coefficient_solver import solve_coefficients
 from assets.factorization.factorization import Factors, FitTask
-from assets.factorization.inputs import check_rank, mean_row_norm, neuron_rows
-from assets.factorization.snmf_method import estimator_of
+from assets.factorization.inputs import check_rank, mean_row_norm
+from assets.factorization.snmf_method import estimator_of, estimator_with
 from assets.factorization.sparse_rows import support_size, unit_rows
 
 # Keeps the shuffling apart from the SNMF fit that has the same seed.
@@ -36,8 +35,18 @@ def permuted_rows(
     dictionary: Float[Tensor, "k d"], generator: torch.Generator
 ) -> Float[Tensor, "k d"]:
     """Each row with its entries in a random order of its own."""
-    order = torch.rand(dictionary.shape, generator=generator).argsort(dim=1)
-    return dictionary.gather(1, order.to(dictionary.device))
+    return dictionary.gather(1, _row_orders(dictionary, generator))
+
+
+def unpermuted_rows(
+    permuted: Float[Tensor, "k d"], generator: torch.Generator
+) -> Float[Tensor, "k d"]:
+    """The rows that `permuted_rows` was given, for a generator in the same state."""
+    return torch.zeros_like(permuted).scatter_(1, _row_orders(permuted, generator), permuted)
+
+
+def _row_orders(rows: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(rows.shape, generator=generator).argsort(dim=1).to(rows.device)
 
 
 def fit_random(task: FitTask) -> Factors:
@@ -47,23 +56,27 @@ def fit_random(task: FitTask) -> Factors:
     width = task.activations.shape[1]
     size = support_size(task.fit.keep_fraction, width)
     dictionary = random_dictionary(task.rank, width, size, generator).to(task.activations)
-    return _factors_for(task, dictionary, task.fit.coefficient_penalty)
+    return _factors_for(task, dictionary)
 
 
 def fit_permuted(task: FitTask) -> Factors:
-    """The SNMF dictionary of the same settings and seed, its rows permuted."""
-    model = estimator_of(task)
-    model.fit(task.activations[task.is_fit], on_iteration=task.on_iteration)
-    generator = torch.Generator().manual_seed(task.seed + PERMUTATION_SEED_OFFSET)
+    """The SNMF dictionary of the same settings and seed, its rows permuted.
+
+    A start dictionary is one of this method, so the SNMF goes on from it with the rows put back.
+    """
+    model, seed = estimator_of(task), task.seed + PERMUTATION_SEED_OFFSET
+    start = task.start_dictionary
+    if start is not None:
+        start = unpermuted_rows(start, torch.Generator().manual_seed(seed))
+    model.fit(task.activations[task.is_fit], start=start, on_iteration=task.on_iteration)
+    generator = torch.Generator().manual_seed(seed)
     dictionary = permuted_rows(torch.as_tensor(model.components_), generator)
-    return _factors_for(task, dictionary, model.effective_penalty)
+    return _factors_for(task, dictionary)
 
 
-def _factors_for(task: FitTask, dictionary: Tensor, penalty: float) -> Factors:
+def _factors_for(task: FitTask, dictionary: Tensor) -> Factors:
     scale = mean_row_norm(task.activations[task.is_fit])
-    neurons = neuron_rows(task.activations, scale)
-    size = support_size(task.fit.keep_fraction, dictionary.shape[1])
-    solved = solve_coefficients(neurons, dictionary, size, penalty)
+    solved = estimator_with(task.fit, dictionary, scale).solve(task.activations)
     if solved.is_converged:
         reason = "coefficients solved to convergence for a fixed dictionary"
     else:

@@ -1,11 +1,13 @@
 """The SNMF estimator: scikit-learn's interface over the solvers, for notebooks and for the stage.
 
 The mathematics is in coordinate_solver.py (default), multiplicative_solver.py (the paper's) and
-coefficient_solver.py; this file checks input, chooses the solver and restores units.
+coefficient_solver.py; this file checks input, chooses the solver and restores units. A matrix in
+memory and a stream of blocks (`fit_blocks`, `transform_blocks`) take the same path.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -33,7 +35,14 @@ from assets.factorization.inputs import (
 )
 from assets.factorization.metrics import explained_variance
 from assets.factorization.multiplicative_solver import fit_multiplicative
+from assets.factorization.scaling import measure_scales
 from assets.factorization.sparse_rows import keep_largest, support_size, unit_rows
+from assets.factorization.token_blocks import (
+    CoefficientStore,
+    MatrixBlocks,
+    TokenBlocks,
+    each_block,
+)
 
 Solver = Literal["coordinate", "multiplicative"]
 SOLVERS: tuple[Solver, ...] = ("coordinate", "multiplicative")
@@ -42,20 +51,24 @@ SOLVERS: tuple[Solver, ...] = ("coordinate", "multiplicative")
 class SemiNMF(TransformerMixin, BaseEstimator):
     """Semi-non-negative matrix factorization with sparse features: A ≈ Y Z.
 
-    With c the mean row norm of A, and s = ceil(keep_fraction * d),
+    With c the mean row norm of A, s ~ its neurons' loudness (scaling.py), p a penalty
+    (coefficient_solver.py) and k rows of Z with at most ceil(keep_fraction * d) non-zeros,
 
-        minimise over Y, Z   ½‖A / c - Y Z‖² + λ ΣY
-        subject to           Y >= 0, each row of Z of unit L2 norm with at most s non-zeros.
+        minimise over Y, Z   ½‖A / (c s) - Y Z‖² + Σ p(Y)    subject to Y >= 0, unit rows of Z.
 
-    The coefficients given back are c Y, so that A ≈ coefficients @ components_ in the units of A.
+    Z is then scaled back by s, and Y solved for A / c. The coefficients given back are c Y, so that
+    A ≈ coefficients @ components_ in the units of A.
 
     Parameters
     ----------
     n_components : rank k, at most the number of tokens.
     keep_fraction : share of neurons a feature may use.
     solver : "coordinate" (exact block-coordinate minimization) or "multiplicative" (the paper's
-        updates, which know no penalty: coefficient_penalty is not used).
-    coefficient_penalty : λ; 0.03 keeps about a fifth of the coefficients above zero on MLP sites.
+        updates, which know neither penalty nor s).
+    coefficient_penalty : λ of p; the default keeps about a fifth of the coefficients above zero on
+        MLP sites.
+    penalty_concavity : κ of p, from 0 (the L1 norm) to below 1 (nearly a hard threshold).
+    column_scaling : how much quiet neurons are raised: 0 not at all, 1 to equal energy.
     max_iter : most iterations. The paper's demo runs the multiplicative solver for 2,000.
     tol : stop when an iteration lowers the objective by less than this share of it (coordinate), or
         when 100 iterations in a row do not (multiplicative).
@@ -67,12 +80,13 @@ class SemiNMF(TransformerMixin, BaseEstimator):
     components_ : [k, d], as the input's kind; unit rows (a row of a feature that the multiplicative
         solver emptied is zero).
     objective_trace_ : list of the objective (in the scaled problem) after each iteration.
-    explained_variance_trace_ : list of the explained variance (uncentred) after each iteration.
+    explained_variance_trace_ : list of the explained variance (uncentred, in the scaled problem)
+        after each iteration.
     explained_variance_, explained_variance_centered_ : of the tokens of the fit; the centred one is
-        None when all rows are equal.
+        None when all rows are equal. Not set by `fit_blocks`.
     n_iter_, is_converged_, stop_reason_ : how the fit ended.
     scale_ : c.
-    n_dead_ : features whose coefficients are zero on every token.
+    n_dead_ : features whose coefficients are zero on every token. Not set by `fit_blocks`.
     n_features_in_ : d.
 
     float16, bfloat16 and integer input is computed in float32, float64 in float64, on the device of
@@ -98,6 +112,8 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         keep_fraction: float = 0.01,
         solver: Solver = "coordinate",
         coefficient_penalty: float = 0.03,
+        penalty_concavity: float = 0.5,
+        column_scaling: float = 0.25,
         max_iter: int = 200,
         tol: float = 1e-4,
         init: Init = "kmeans",
@@ -107,6 +123,8 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         self.keep_fraction = keep_fraction
         self.solver: Solver = solver
         self.coefficient_penalty = coefficient_penalty
+        self.penalty_concavity = penalty_concavity
+        self.column_scaling = column_scaling
         self.max_iter = max_iter
         self.tol = tol
         self.init: Init = init
@@ -141,22 +159,67 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         """Fit, and return the coefficients [n_tokens, k] of the same activations."""
         self._check_settings()
         matrix = as_matrix(X)
-        check_rank(self.n_components, matrix.shape[0])
-        self.scale_ = mean_row_norm(matrix)
-        self.n_features_in_ = matrix.shape[1]
-        result = self._solve(neuron_rows(matrix, self.scale_), start, on_iteration)
-        coefficients = result.coefficients.t() * self.scale_
-        explained = explained_variance(matrix, coefficients, result.dictionary)
-        self.components_ = _like(X, result.dictionary)
-        self.objective_trace_ = result.objective_trace
-        self.explained_variance_trace_ = result.explained_variance_trace
-        self.n_iter_ = len(result.objective_trace)
-        self.is_converged_ = result.is_converged
-        self.stop_reason_ = result.stop_reason
-        self.n_dead_ = int((~(result.coefficients > 0).any(dim=1)).sum())
+        if self.solver == "multiplicative":
+            coefficients = self._fit_multiplicative(matrix, start, on_iteration)
+        else:
+            self.fit_blocks(MatrixBlocks(matrix), start=start, on_iteration=on_iteration)
+            coefficients = self.solve(matrix).coefficients
+        self.n_dead_ = int((~(coefficients > 0).any(dim=1)).sum())
+        coefficients = coefficients.t() * self.scale_
+        explained = explained_variance(
+            matrix, coefficients, torch.as_tensor(self.components_).to(matrix)
+        )
+        self.components_ = _like(X, torch.as_tensor(self.components_))
         self.explained_variance_ = explained.uncentred
         self.explained_variance_centered_ = explained.centred
         return _like(X, coefficients)
+
+    def fit_blocks(
+        self,
+        blocks: TokenBlocks,
+        *,
+        start: Activations | None = None,
+        store: CoefficientStore | None = None,
+        on_iteration: ProgressCallback | None = None,
+    ) -> SemiNMF:
+        """Fit the dictionary by passes over blocks of tokens; memory is one block and the factors.
+
+        `store` keeps the coefficients between passes: ScratchStore on disk, by default in memory.
+        The multiplicative solver needs the whole matrix and raises FactorizationError here.
+        """
+        self._check_settings()
+        if self.solver != "coordinate":
+            raise FactorizationError(
+                f"solver {self.solver!r} found for a fit by blocks of tokens; expected "
+                "'coordinate': the multiplicative updates need all activations in memory"
+            )
+        check_rank(self.n_components, sum(blocks.sizes))
+        scales = measure_scales(blocks, self.column_scaling)
+        divisor = scales.divisor
+        size = support_size(self.keep_fraction, blocks.width)
+        generator = torch.Generator().manual_seed(self.random_state)
+        if start is None:
+            dictionary = initial_dictionary(
+                blocks, divisor, self.n_components, size, self.init, generator
+            )
+        else:
+            rows = self._start_rows(start, blocks.width).to(divisor) / scales.columns
+            dictionary = unit_rows(keep_largest(rows, size))
+        result = fit_coordinate(
+            blocks,
+            divisor,
+            dictionary,
+            size,
+            self.coefficient_penalty,
+            concavity=self.penalty_concavity,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            store=store,
+            on_iteration=on_iteration,
+        )
+        self._keep(result, scales.mean_row_norm)
+        self.components_ = unit_rows(result.dictionary * scales.columns)
+        return self
 
     def transform(self, X: Activations) -> Activations:
         """Non-negative coefficients [n_tokens, k] of activations under the fitted dictionary.
@@ -164,70 +227,78 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         Solved to convergence for each token by itself, with the penalty of the fit (0 for the
         multiplicative solver); all-zero rows get zeros.
         """
+        return _like(X, self.solve(as_matrix(X)).coefficients.t() * self.scale_)
+
+    def transform_blocks(self, blocks: TokenBlocks) -> Iterator[Tensor]:
+        """`transform` of each block in turn (those without tokens give no rows)."""
+        for block in each_block(blocks):
+            solved = self._solve_neurons(blocks.neurons(block, self.scale_))
+            yield (solved.coefficients.t() * self.scale_).contiguous()
+
+    def solve(self, matrix: Tensor) -> SolvedCoefficients:
+        """`transform` with its convergence record; coefficients are in scaled units, transposed."""
         check_is_fitted(self, "components_")
-        matrix = as_matrix(X)
         if matrix.shape[1] != self.n_features_in_:
             raise FactorizationError(
                 f"found activations of width {matrix.shape[1]}; the dictionary was fitted on width "
                 f"{self.n_features_in_}"
             )
-        solved = self.solve(matrix)
-        return _like(X, solved.coefficients.t() * self.scale_)
-
-    def solve(self, matrix: Tensor) -> SolvedCoefficients:
-        """`transform` with its convergence record; coefficients are in scaled units, transposed."""
-        dictionary = torch.as_tensor(self.components_).to(matrix)
-        size = support_size(self.keep_fraction, self.n_features_in_)
-        return solve_coefficients(
-            neuron_rows(matrix, self.scale_), dictionary, size, self.effective_penalty
-        )
+        return self._solve_neurons(neuron_rows(matrix, self.scale_))
 
     @property
     def effective_penalty(self) -> float:
         """λ as the solver uses it: the multiplicative one knows none."""
         return self.coefficient_penalty if self.solver == "coordinate" else 0.0
 
-    def _solve(
-        self, neurons: Tensor, start: Activations | None, on_iteration: ProgressCallback | None
-    ) -> SolverResult:
-        generator = torch.Generator().manual_seed(self.random_state)
-        size = support_size(self.keep_fraction, neurons.shape[0])
-        dictionary = None if start is None else self._start_rows(start, neurons, size)
-        if self.solver == "multiplicative":
-            if dictionary is None:
-                first = initial_coefficients(neurons, self.n_components, self.init, generator)
-            else:
-                first = solve_coefficients(neurons, dictionary, size, 0.0).coefficients
-                first = first.clamp(min=SMALLEST_COEFFICIENT)
-            return fit_multiplicative(
-                neurons,
-                first,
-                size,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                on_iteration=on_iteration,
-            )
-        if dictionary is None:
-            dictionary = initial_dictionary(neurons, self.n_components, size, self.init, generator)
-        return fit_coordinate(
+    def _solve_neurons(self, neurons: Tensor) -> SolvedCoefficients:
+        return solve_coefficients(
             neurons,
-            dictionary,
-            size,
-            self.coefficient_penalty,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            on_iteration=on_iteration,
+            torch.as_tensor(self.components_).to(neurons),
+            support_size(self.keep_fraction, self.n_features_in_),
+            self.effective_penalty,
+            concavity=self.penalty_concavity if self.effective_penalty else 0.0,
         )
 
-    def _start_rows(self, start: Activations, neurons: Tensor, size: int) -> Tensor:
-        """A dictionary given to go on from, as the solvers want it."""
-        rows = as_matrix(start).to(neurons)
-        if rows.shape != (self.n_components, neurons.shape[0]):
+    def _fit_multiplicative(
+        self, matrix: Tensor, start: Activations | None, on_iteration: ProgressCallback | None
+    ) -> Tensor:
+        """Yᵀ in scaled units."""
+        check_rank(self.n_components, matrix.shape[0])
+        scale = mean_row_norm(matrix)
+        neurons = neuron_rows(matrix, scale)
+        size = support_size(self.keep_fraction, neurons.shape[0])
+        if start is None:
+            generator = torch.Generator().manual_seed(self.random_state)
+            first = initial_coefficients(neurons, self.n_components, self.init, generator)
+        else:
+            rows = unit_rows(keep_largest(self._start_rows(start, neurons.shape[0]), size))
+            first = solve_coefficients(neurons, rows.to(neurons), size, 0.0).coefficients
+            first.clamp_(min=SMALLEST_COEFFICIENT)
+        result, coefficients = fit_multiplicative(
+            neurons, first, size, max_iter=self.max_iter, tol=self.tol, on_iteration=on_iteration
+        )
+        self._keep(result, scale)
+        return coefficients
+
+    def _keep(self, result: SolverResult, scale: float) -> None:
+        self.scale_ = scale
+        self.components_ = result.dictionary
+        self.n_features_in_ = result.dictionary.shape[1]
+        self.objective_trace_ = result.objective_trace
+        self.explained_variance_trace_ = result.explained_variance_trace
+        self.n_iter_ = len(result.objective_trace)
+        self.is_converged_ = result.is_converged
+        self.stop_reason_ = result.stop_reason
+
+    def _start_rows(self, start: Activations, width: int) -> Tensor:
+        """A dictionary given to go on from, checked."""
+        rows = as_matrix(start)
+        if rows.shape != (self.n_components, width):
             raise FactorizationError(
                 f"found a start dictionary of shape {list(rows.shape)}; expected "
-                f"[{self.n_components}, {neurons.shape[0]}], one row a feature"
+                f"[{self.n_components}, {width}], one row a feature"
             )
-        return unit_rows(keep_largest(rows, size))
+        return rows
 
     def _check_settings(self) -> None:
         for name, value, allowed in (
@@ -245,6 +316,14 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         if self.coefficient_penalty < 0:
             raise FactorizationError(
                 f"coefficient_penalty {self.coefficient_penalty} found; expected 0 or more"
+            )
+        if not 0 <= self.penalty_concavity < 1:
+            raise FactorizationError(
+                f"penalty_concavity {self.penalty_concavity} found; expected 0 or more and below 1"
+            )
+        if not 0 <= self.column_scaling <= 1:
+            raise FactorizationError(
+                f"column_scaling {self.column_scaling} found; expected from 0 to 1"
             )
         if self.max_iter < 1:
             raise FactorizationError(f"max_iter {self.max_iter} found; expected at least 1")

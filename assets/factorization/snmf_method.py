@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from assets.factorization.config import FitConfig
 from assets.factorization.factorization import Factors, FitTask, scattered
 from assets.factorization.semi_nmf import SemiNMF
 
 
 def estimator_of(task: FitTask) -> SemiNMF:
     """The unfitted estimator that the task's settings describe."""
-    fit = task.fit
+    return snmf_estimator(task.fit, task.rank, task.seed)
+
+
+def snmf_estimator(fit: FitConfig, rank: int, seed: int) -> SemiNMF:
+    """The unfitted estimator of a fit's settings at some rank and seed."""
     return SemiNMF(
-        n_components=task.rank,
+        n_components=rank,
         keep_fraction=fit.keep_fraction,
         solver=fit.solver,
         coefficient_penalty=fit.coefficient_penalty,
+        penalty_concavity=fit.penalty_concavity,
+        column_scaling=fit.column_scaling,
         max_iter=fit.max_iter,
         tol=fit.tol,
         init=fit.init,
-        random_state=task.seed,
+        random_state=seed,
     )
+
+
+def estimator_with(
+    fit: FitConfig, dictionary: Float[Tensor, "k d"], scale: float, seed: int = 0
+) -> SemiNMF:
+    """The estimator with a dictionary that is given, to solve coefficients as a fit's are.
+
+    `scale` is the mean row norm by which activations are divided. Methods that run no SNMF fit
+    (random) have the coordinate solver's penalty.
+    """
+    if not fit.is_iterative:
+        fit = fit.model_copy(update={"solver": "coordinate"})
+    model = snmf_estimator(fit, dictionary.shape[0], seed)
+    model.components_ = dictionary
+    model.scale_ = scale
+    model.n_features_in_ = dictionary.shape[1]
+    return model
 
 
 def fit_snmf(task: FitTask) -> Factors:

@@ -1,7 +1,15 @@
-"""Tables of the factorization stage: one row a fit, one a dictionary entry, one a coefficient."""
+"""Tables of the factorization stage: one row a fit, one a dictionary entry, one a coefficient.
+
+The tables that compare fits with each other are in comparison_tables.py.
+"""
 
 from __future__ import annotations
 
+from assets.factorization.comparison_tables import (
+    FEATURE_MATCHES,
+    FEATURE_STABILITY,
+    RANK_CHOICES,
+)
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
 FACTORIZATIONS = Table(
@@ -11,8 +19,18 @@ FACTORIZATIONS = Table(
     columns=(
         SITE,
         FIT,
-        Column("method", "VARCHAR", "snmf, diff_means, pca, random or permuted"),
-        Column("rank", "INTEGER", "Rank asked for; NULL for diff_means", nullable=True, minimum=1),
+        Column(
+            "method",
+            "VARCHAR",
+            "snmf, sae, transcoder, diff_means, pca, kmeans, nmf, neurons, random or permuted",
+        ),
+        Column(
+            "rank",
+            "INTEGER",
+            "Rank asked for, or chosen for rank auto; NULL without one",
+            nullable=True,
+            minimum=1,
+        ),
         Column("solver", "VARCHAR", "SNMF solver; NULL where no SNMF fit runs", nullable=True),
         Column(
             "keep_fraction",
@@ -104,13 +122,67 @@ FACTORIZATIONS = Table(
         Column(
             "offset_vector",
             "FLOAT[]",
-            "Mean activation added to YZ; NULL for methods without an offset (all but pca)",
+            "Vector added to YZ: the mean activation (pca), the decoder's bias (sae, transcoder); "
+            "NULL for methods without one",
             nullable=True,
         ),
         Column(
             "feature_names",
             "VARCHAR[]",
-            "Concept of each feature, in feature_id order; NULL for methods without concepts",
+            "Name of each feature, in the order of feature_ids: its concept (diff_means), neuron "
+            "and sign (neurons) or latent (public sae); NULL for methods without names",
+            nullable=True,
+        ),
+        Column(
+            "feature_ids",
+            "INTEGER[]",
+            "Ids of the features, in the order of the dictionary's rows; a feature keeps its id "
+            "over refits",
+            nullable=True,
+        ),
+        Column(
+            "next_feature_id",
+            "INTEGER",
+            "Id that the next new feature gets; ids of lost features are not used again",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "start",
+            "VARCHAR",
+            "cold (from the seed), warm (from the dictionary of started_from_snapshot) or "
+            "projected (that dictionary kept, coefficients solved for all tokens)",
+            nullable=True,
+        ),
+        Column(
+            "started_from_snapshot",
+            "BIGINT",
+            "Lake snapshot of the fit that this one went on from; NULL for a cold start",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "activation_scale",
+            "DOUBLE",
+            "Mean row norm of the tokens the dictionary was fitted on, by which activations are "
+            "divided for the coefficient solve",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "stability",
+            "DOUBLE",
+            "Mean matched cosine of the features with fits from stability_seeds other seeds; NULL "
+            "where none were made",
+            nullable=True,
+            minimum=-1.000001,
+            maximum=1.000001,
+        ),
+        Column(
+            "inputs_fingerprint",
+            "VARCHAR",
+            "Hash of the code, the settings and the inputs of the fit; where it is the same the "
+            "rows are reused",
             nullable=True,
         ),
         Column("seconds", "DOUBLE", "Wall time of the fit", unit="s", nullable=True, minimum=0),
@@ -150,4 +222,11 @@ COEFFICIENTS = Table(
     partition_by=("site", "fit"),
 )
 
-TABLES = (FACTORIZATIONS, DICTIONARY, COEFFICIENTS)
+TABLES = (
+    FACTORIZATIONS,
+    DICTIONARY,
+    COEFFICIENTS,
+    FEATURE_MATCHES,
+    RANK_CHOICES,
+    FEATURE_STABILITY,
+)

@@ -1,10 +1,14 @@
-"""The hierarchy's part of a study: ranks of the levels and when an edge counts."""
+"""The hierarchy's part of a study: the tree's levels, their tuning, and groups of features."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Prompt = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
 class HierarchyConfig(BaseModel):
@@ -36,7 +40,73 @@ class HierarchyConfig(BaseModel):
         description="Fits of a level from different starts, of which the best is kept",
     )
     max_iter: int = Field(default=200, ge=1, le=100_000, description="Most iterations of a fit")
-    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the levels' fits")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        le=2**31 - 1,
+        description="Seed of the levels' fits, the permutations and the draws of random neurons",
+    )
+    fine_tune: bool = Field(
+        default=True,
+        description="Tune all levels jointly on the activations; the fit's own features stay",
+    )
+    fine_tune_anchor: float = Field(
+        default=0.3,
+        ge=0,
+        le=1_000,
+        description="Weight of staying near the fit's features, as a share of a feature's energy "
+        "in the activations; 0: the activations alone decide, as in the paper",
+    )
+    fine_tune_max_iter: int = Field(
+        default=100, ge=1, le=100_000, description="Most iterations of the fine-tuning"
+    )
+    fine_tune_tol: float = Field(
+        default=1e-4,
+        ge=0,
+        lt=1,
+        description="Relative decrease of the objective below which the fine-tuning has converged",
+    )
+    n_permutations: int = Field(
+        default=1,
+        ge=0,
+        le=100,
+        description="Null trees, of dictionaries with each feature's neurons permuted",
+    )
+    groups: dict[Name, tuple[Name, ...]] = Field(
+        default={},
+        description="Groups to steer by, a name with its concepts; an empty list takes the "
+        "concepts of the parent concept of that name. Other parent concepts get neuron_groups only",
+    )
+    core_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Share of a group's features that must use a neuron, with one sign, to make it "
+        "core; two at least",
+    )
+    member_keep_fraction: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Share of neurons that a group's features are said to use, their strongest: "
+        "gives dense methods neurons in common and of their own; sparse features keep all theirs",
+    )
+    group_prompts: tuple[Prompt, ...] = Field(
+        default=(),
+        description="Prompts that groups are steered on, beside steering.neutral_prompts",
+    )
+    group_target_kl_nats: float = Field(
+        default=0.5,
+        gt=0,
+        le=20,
+        description="KL(base‖steered) at the last prompt token that groups are steered with",
+    )
+    n_null_draws: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="Draws of random neurons beside each direction that a group is steered by",
+    )
 
     @model_validator(mode="after")
     def _ranks_fall(self) -> HierarchyConfig:

@@ -1,50 +1,245 @@
-"""The hierarchy assets of one fit: `feature_edges` and `neuron_overlap`."""
+"""The hierarchy assets of one fit: the tree of features, groups of them, and steering by groups."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
+from assets.corpus.tables import DOCUMENTS
 from assets.factorization.tables import DICTIONARY, FACTORIZATIONS
-from assets.hierarchy.tables import FEATURE_EDGES, NEURON_OVERLAP, TABLES
-from assets.partitions import SITE_FITS
+from assets.hierarchy.group_tables import (
+    GROUP_MEMBERS,
+    GROUP_STEERING,
+    GROUP_TABLES,
+    NEURON_GROUPS,
+    STEERING_TABLES,
+)
+from assets.hierarchy.tables import (
+    FEATURE_EDGES,
+    HIERARCHY_LEVELS,
+    NEURON_OVERLAP,
+    PARENT_FEATURES,
+    TREE_TABLES,
+)
+from assets.partitions import SITE_FITS, site_of_fit
+from assets.shared.plots import line_plot
+from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
 from resources.lake import LakeResource
+from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
+
+_OF_SITE = [
+    dg.AssetDep(table.name, partition_mapping=site_of_fit())
+    for table in (TOKENS, ACTIVATION_SHARDS)
+]
 
 
 @dg.multi_asset(
     name="hierarchy",
-    specs=table_specs(TABLES, deps=[DICTIONARY.name]),
-    check_specs=specs_of_checks(TABLES),
+    specs=table_specs(TREE_TABLES, deps=[DICTIONARY.name, *_OF_SITE]),
+    check_specs=specs_of_checks(TREE_TABLES),
     partitions_def=SITE_FITS,
 )
-def hierarchy_assets(
+def hierarchy_tree(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
-    from assets.factorization.frames import dictionary_matrix
+    import torch
+
+    from assets.activations.shards import ActivationReader, ShardRecord
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
     from assets.hierarchy.neuron_overlap import neuron_overlap_frame
-    from assets.hierarchy.recursive import edges_frame, recursive_snmf
+    from assets.hierarchy.tree_frames import edges_frame, parents_frame, stored_levels
+    from assets.hierarchy.tree_study import study_tree
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.hierarchy
-    fitted = run.lake.read(FACTORIZATIONS, spec.partition).row(0, named=True)
+    site = {"site": spec.site.key}
+    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    feature_ids = sorted(feature_ids_of(fitted))
     dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), fitted["n_features"], fitted["width"]
+        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
     )
-    levels = recursive_snmf(dictionary, config)
+    shards = [
+        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
+    ]
+    is_massive = run.lake.read(TOKENS, site, columns=("row", "is_massive")).sort("row")
+    kept = torch.from_numpy(~is_massive["is_massive"].to_numpy())
+    with Progress(run.log, "fine-tuning", config.fine_tune_max_iter, "iterations") as progress:
+        tree = study_tree(
+            dictionary,
+            ActivationReader(shards, run.lake.shards_folder).load(keep=kept),
+            config,
+            penalty=fitted["coefficient_penalty"] or 0.0,
+            offset=fitted["offset_vector"],
+            on_iteration=lambda i, _: progress.reach(i, config.fine_tune_max_iter),
+        )
+    stored = stored_levels(tree.levels, tree.tuning and tree.tuning.after.tree)
+    plots = {}
+    if tree.tuning is not None:
+        plots["objective_by_iteration"] = dg.MetadataValue.md(
+            line_plot(
+                tree.tuning.objective_trace,
+                "Objective of the fine-tuning",
+                "iteration",
+                "½‖A/c − YZ‖² + λ ΣY",
+            )
+        )
     yield from run.write(
         {
-            FEATURE_EDGES: edges_frame(levels, config.edge_threshold),
-            NEURON_OVERLAP: neuron_overlap_frame(dictionary),
+            FEATURE_EDGES: edges_frame(stored, config.edge_threshold, feature_ids),
+            PARENT_FEATURES: parents_frame(stored),
+            HIERARCHY_LEVELS: tree.rows,
+            NEURON_OVERLAP: neuron_overlap_frame(dictionary, feature_ids),
         },
         spec.partition,
         configs=[config],
         metadata={
-            FEATURE_EDGES.name: {
-                "parents_by_level": [len(level.dictionary) for level in levels],
-                "explained_variance_by_level": [level.explained_variance for level in levels],
-                "is_converged_by_level": [level.is_converged for level in levels],
+            HIERARCHY_LEVELS.name: {
+                "levels": dg.MetadataValue.md(tree.as_markdown()),
+                **plots,
             }
         },
     )
+
+
+@dg.multi_asset(
+    name="feature_groups",
+    specs=table_specs(GROUP_TABLES, deps=[DICTIONARY.name, *_OF_SITE]),
+    check_specs=specs_of_checks(GROUP_TABLES),
+    partitions_def=SITE_FITS,
+)
+def feature_groups(
+    context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
+) -> Iterator[dg.MaterializeResult]:
+    import polars as pl
+
+    from assets.activations.shards import ActivationReader, ShardRecord
+    from assets.detection.site_scores import corpus_scores
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.hierarchy.core_neurons import member_rows, neuron_groups_frame
+    from assets.hierarchy.group_members import concept_groups, group_members_frame, members_of
+
+    run = StageRun(context, lake, studies)
+    spec = run.fit()
+    config = spec.study.hierarchy
+    site = {"site": spec.site.key}
+    documents = run.lake.read(
+        DOCUMENTS,
+        {"study": spec.study.name, "status": "ok"},
+        columns=("document_id", "concept", "parent_concept"),
+    )
+    with_concept = documents.drop_nulls("concept")
+    groups = concept_groups(
+        config.groups, dict(with_concept.select("concept", "parent_concept").iter_rows())
+    )
+    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    feature_ids = feature_ids_of(fitted)
+    dictionary = dictionary_matrix(
+        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
+    )
+    shards = [
+        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
+    ]
+    members = group_members_frame(
+        groups,
+        corpus_scores(
+            ActivationReader(shards, run.lake.shards_folder),
+            run.lake.read(TOKENS, site, columns=("row", "document_id", "is_massive")),
+            documents["document_id"].to_list(),
+            dictionary,
+        ),
+        documents["concept"].to_list(),
+        feature_ids,
+        spec.study.detection.seed,
+    )
+    neurons = [NEURON_GROUPS.empty().drop(NEURON_GROUPS.partition_by)]
+    for group in groups:
+        concepts, ids = members_of(members, group.name)
+        rows = member_rows(dictionary, feature_ids, ids, config.member_keep_fraction)
+        neurons.append(neuron_groups_frame(group.name, concepts, ids, rows, config.core_share))
+    yield from run.write(
+        {GROUP_MEMBERS: members, NEURON_GROUPS: pl.concat(neurons)},
+        spec.partition,
+        configs=[config, str(spec.study.detection.seed)],
+    )
+
+
+@dg.multi_asset(
+    name="group_steering",
+    specs=table_specs(STEERING_TABLES, deps=[DICTIONARY.name, GROUP_MEMBERS.name]),
+    check_specs=specs_of_checks(STEERING_TABLES),
+    partitions_def=SITE_FITS,
+    pool="subject_model",
+)
+def group_steering(
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    studies: StudiesResource,
+    subject_models: SubjectModelResource,
+) -> Iterator[dg.MaterializeResult]:
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.hierarchy.core_neurons import member_rows
+    from assets.hierarchy.group_members import members_of
+    from assets.hierarchy.group_steering import measured_tokens, plan_interventions, steer_groups
+    from assets.hierarchy.group_summary import group_metadata
+
+    run = StageRun(context, lake, studies)
+    spec = run.fit()
+    config, steering = spec.study.hierarchy, spec.study.steering
+    frame = GROUP_STEERING.empty().drop(GROUP_STEERING.partition_by)
+    if config.groups:
+        subject = subject_models.load(spec.site.model)
+        fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+        feature_ids = feature_ids_of(fitted)
+        dictionary = dictionary_matrix(
+            run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
+        )
+        members = run.lake.read(GROUP_MEMBERS, spec.partition)
+        documents = run.lake.read(
+            DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("concept",)
+        )
+        of_group = {name: members_of(members, name) for name in config.groups}
+        interventions = [
+            planned
+            for name, (concepts, ids) in of_group.items()
+            for planned in plan_interventions(
+                name,
+                concepts,
+                member_rows(dictionary, feature_ids, ids, config.member_keep_fraction),
+                core_share=config.core_share,
+                n_null_draws=config.n_null_draws,
+                seed=config.seed,
+            )
+        ]
+        prompts = dict.fromkeys((*steering.neutral_prompts, *config.group_prompts))
+        with Progress(run.log, "steering by groups", len(interventions), "curves") as progress:
+            frame = steer_groups(
+                subject.model,
+                spec.site.activation_site,
+                interventions,
+                measured_tokens(
+                    subject.tokenizer, documents["concept"].drop_nulls().unique().sort().to_list()
+                ),
+                {name: concepts for name, (concepts, _) in of_group.items()},
+                [subject.tokenizer(prompt)["input_ids"] for prompt in prompts],
+                target_kl_nats=config.group_target_kl_nats,
+                tolerance=steering.tolerance,
+                max_evaluations=steering.max_evaluations,
+                max_strength_ratio=steering.max_strength_ratio,
+                on_progress=progress.reach,
+            )
+    yield from run.write(
+        {GROUP_STEERING: frame},
+        spec.partition,
+        configs=[config, steering],
+        metadata={
+            GROUP_STEERING.name: {
+                name: dg.MetadataValue.md(text) for name, text in group_metadata(frame).items()
+            }
+        },
+    )
+
+
+hierarchy_assets = [hierarchy_tree, feature_groups, group_steering]

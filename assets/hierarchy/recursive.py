@@ -2,9 +2,9 @@
 
     Z ≈ Y₁ Z₁,   Z₁ ≈ Y₂ Z₂,   …     Y_l >= 0, rows of Z_l sparse and of unit norm
 
-The coefficients are edges, from a child (row of Z_l) to parents (rows of Z_{l+1}); an edge counts
-from a share of the child's strongest one on. Shafran, Geiger and Geva (2025), section 5, who factor
-400 → 200 → 100 → 50. Fine-tuning all levels jointly on the activations does not belong here.
+The coefficients are edges, from a child (row of Z_l) to parents (rows of Z_{l+1}). Shafran, Geiger
+and Geva (2025), section 5, who factor 400 → 200 → 100 → 50. Fine-tuning all levels jointly on the
+activations is fine_tuning.py, their rows in the lake are tree_frames.py.
 
 Sparsity: a parent stands for several children and must reach the neurons of all of them. One with
 k_child / k_parent children, of s neurons each, needs at most s · k_child / k_parent, the size of
@@ -15,15 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-import polars as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from assets.factorization.semi_nmf import SemiNMF
 from assets.hierarchy.config import HierarchyConfig
-from assets.hierarchy.tables import FEATURE_EDGES
 
 
 @dataclass(frozen=True)
@@ -91,31 +88,3 @@ def parent_keep_fraction(children: Float[Tensor, "k d"], n_parents: int) -> floa
     largest_support = int((children != 0).sum(dim=1).max())
     neurons = largest_support * children.shape[0] / n_parents
     return min(1.0, max(1.0, neurons) / children.shape[1])
-
-
-def edges_frame(levels: list[HierarchyLevel], edge_threshold: float) -> pl.DataFrame:
-    """Rows of `feature_edges`: the edges of each child from the threshold on.
-
-    `edge_threshold` is a share of the child's strongest edge; a child without any has no row.
-    """
-    frames = [_level_edges(level, edge_threshold) for level in levels]
-    return pl.concat([_empty_edges(), *frames])
-
-
-def _level_edges(level: HierarchyLevel, edge_threshold: float) -> pl.DataFrame:
-    weights = level.weights.float().cpu().numpy()
-    strongest = weights.max(axis=1, keepdims=True)
-    children, parents = np.nonzero((weights > 0) & (weights >= edge_threshold * strongest))
-    return pl.DataFrame(
-        {
-            "level": np.full(len(children), level.level),
-            "child_id": children,
-            "parent_id": parents,
-            "weight": weights[children, parents],
-        },
-        schema_overrides=dict(_empty_edges().schema),
-    )
-
-
-def _empty_edges() -> pl.DataFrame:
-    return FEATURE_EDGES.empty().drop(FEATURE_EDGES.partition_by)

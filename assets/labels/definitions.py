@@ -27,6 +27,7 @@ def labels_assets(
     studies: StudiesResource,
     chat: ChatResource,
 ) -> Iterator[dg.MaterializeResult]:
+    from assets.factorization.frames import feature_ids_of, fitted_row
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import join_llm_calls
@@ -38,7 +39,7 @@ def labels_assets(
     config = spec.study.labels
     limit = config.max_features_controls if spec.fit.is_control else config.max_features
     contexts = run.lake.read(CONTEXTS, spec.partition)
-    n_features = run.lake.read(FACTORIZATIONS, spec.partition)["n_features"].item()
+    feature_ids = feature_ids_of(fitted_row(run.lake.read(FACTORIZATIONS, spec.partition)))
     coefficients = run.lake.read(
         COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")
     )
@@ -60,7 +61,7 @@ def labels_assets(
         label_replies,
         contexts,
         config,
-        all_features=range(n_features),
+        all_features=feature_ids,
         max_features=limit,
     )
     score_tasks = score_requests(labels, contexts, config, llm=spec.study.llm)

@@ -153,7 +153,7 @@ FIT = Column("fit", "VARCHAR", "Fit: method and rank, e.g. snmf-k064")
 FEATURE_ID = Column(
     "feature_id",
     "INTEGER",
-    "Feature: row of the dictionary, unique within a site and fit",
+    "Feature: unique within a site and fit, the same over refits",
     minimum=0,
 )
 

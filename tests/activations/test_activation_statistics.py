@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from assets.activations.neuron_statistics import neuron_statistics
 from assets.activations.shards import ActivationReader, ShardRecord, write_shard
 from assets.activations.statistics import (
+    hoyer_sparsity,
     massive_rows,
+    neurons_for_half_energy,
     row_statistics,
     stats_frame,
     token_frame,
@@ -81,7 +84,10 @@ def test_stats_equal_plain_loops_over_the_matrix(tmp_path: Path) -> None:
     flags = massive_rows(rows.norm(dim=1), 5.0)
     statistics = row_statistics(reader(tmp_path, rows))
     positions = token_positions(DOCUMENTS)
-    frame = ACTIVATION_STATS.conform(stats_frame(statistics, positions, flags), PARTITION)
+    neurons = neuron_statistics(reader(tmp_path, rows), ~flags)
+    frame = ACTIVATION_STATS.conform(stats_frame(statistics, positions, flags, neurons), PARTITION)
+    assert frame["share_neurons_lazy"].to_list() == [neurons.share_lazy, None, None, None, None]
+    assert frame["share_neurons_dead"].to_list() == [neurons.share_dead, None, None, None, None]
     assert frame["position_group"].to_list() == ["all", "0", "1", "2-7", "8+"]
     members = {"all": range(100), "0": [0], "1": [1], "2-7": range(2, 8), "8+": range(8, 100)}
     for found in frame.iter_rows(named=True):
@@ -103,6 +109,25 @@ def test_stats_equal_plain_loops_over_the_matrix(tmp_path: Path) -> None:
         assert found["share_near_zero"] == pytest.approx(
             sum(abs(x) <= 1e-3 * m for x, m in values) / len(values)
         )
+        hoyer = [
+            (8**0.5 - sum(abs(float(x)) for x in rows[i]) / n) / (8**0.5 - 1)
+            for i, n in zip(chosen, norms, strict=True)
+        ]
+        assert found["hoyer_sparsity"] == pytest.approx(sum(hoyer) / len(hoyer), rel=1e-4)
+        half = 0
+        for i, n in zip(chosen, norms, strict=True):
+            squares = sorted((float(x) ** 2 for x in rows[i]), reverse=True)
+            half += next(k for k in range(1, 9) if sum(squares[:k]) >= n**2 / 2)
+        assert found["neurons_for_half_energy"] == pytest.approx(half / len(chosen))
+
+
+def test_the_measures_of_a_rows_sparsity_run_from_equal_values_to_a_single_one() -> None:
+    rows = torch.tensor([[2.0, -2, 2, -2], [0, 0, -7, 0], [0, 0, 0, 0], [3, 1, 0, 0]])
+    hoyer = hoyer_sparsity(rows)
+    assert hoyer[:2].tolist() == pytest.approx([0, 1]) and hoyer[2].isnan()
+    assert 0 < hoyer[3] < 1
+    half = neurons_for_half_energy(rows)
+    assert half[[0, 1, 3]].tolist() == [2, 1, 1] and half[2].isnan()
 
 
 def test_groups_without_tokens_have_no_row(tmp_path: Path) -> None:
@@ -112,8 +137,15 @@ def test_groups_without_tokens_have_no_row(tmp_path: Path) -> None:
     assert frame["position_group"].to_list() == ["all", "1", "2-7"]
     assert frame["share_energy_massive"].null_count() == 3
     assert frame["share_near_zero"].to_list() == [1.0] * 3
+    assert frame["hoyer_sparsity"].null_count() == 3
+    assert frame["neurons_for_half_energy"].null_count() == 3
 
 
 def test_tables_are_declared_for_this_stage() -> None:
     assert {table.stage for table in TABLES} == {"activations"}
-    assert [table.name for table in TABLES] == ["tokens", "activation_shards", "activation_stats"]
+    assert [table.name for table in TABLES] == [
+        "tokens",
+        "activation_shards",
+        "activation_stats",
+        "neuron_stats",
+    ]

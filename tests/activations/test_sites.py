@@ -69,6 +69,61 @@ def test_hidden_through_the_down_projection_is_the_mlps_output(architecture: str
         )
 
 
+def naive_mlp_input(architecture: str, model: nn.Module) -> torch.Tensor:
+    """Block 1's input to the MLP: the norm before it, asked of the model by its own names."""
+    block = locate_block(model, 1)
+    norm = {
+        "gpt2": "ln_2",
+        "gemma2": "pre_feedforward_layernorm",
+        "gemma3": "pre_feedforward_layernorm",
+        "opt": "final_layer_norm",
+        "opt_projected": "final_layer_norm",
+    }.get(architecture, "post_attention_layernorm")
+    before = captured(model, "resid_post", layer=0)["resid_post"]
+    attention = captured(model, "attn_out")["attn_out"]
+    # In parallel (Pythia) the MLP reads the stream before the attention has written to it.
+    stream = before if architecture == "gpt_neox" else before + attention
+    return getattr(block, norm)(stream)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_mlp_in_is_the_normed_stream_that_the_mlp_maps_to_its_output(architecture: str) -> None:
+    model = tiny_model(architecture)
+    entered = captured(model, "mlp_in")["mlp_in"]
+    assert entered.shape == (*TOKENS.shape, D_MODEL)
+    torch.testing.assert_close(entered, naive_mlp_input(architecture, model), atol=1e-5, rtol=1e-5)
+    parts = block_parts(model, 1)
+    if parts.mlp is None:  # OPT: two maps straight on the block
+        output = parts.down_projection(parts.block.fc1(entered).relu())
+    else:
+        output = parts.mlp(entered)
+    if parts.mlp_post_norm is not None:
+        output = parts.mlp_post_norm(output)
+    torch.testing.assert_close(output, captured(model, "mlp_out")["mlp_out"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_put_at_mlp_in_changes_the_mlp_alone(architecture: str) -> None:
+    model = tiny_model(architecture)
+    plain = captured(model, "attn_out", "mlp_out", "resid_post")
+    with replace_at_site(model, ActivationSite(1, "mlp_in"), lambda x: x + 1):
+        changed = captured(model, "attn_out", "mlp_out", "resid_post")
+    torch.testing.assert_close(changed["attn_out"], plain["attn_out"], atol=1e-6, rtol=0)
+    assert (changed["mlp_out"] - plain["mlp_out"]).abs().max() > 1e-3
+    torch.testing.assert_close(
+        changed["resid_post"] - changed["mlp_out"],
+        plain["resid_post"] - plain["mlp_out"],
+        atol=1e-5,
+        rtol=1e-5,
+    )
+
+
+def test_a_direction_at_mlp_in_has_no_decoder_direction() -> None:
+    model = tiny_model("llama")
+    with pytest.raises(SiteError, match="mlp_in adds nothing to the residual stream"):
+        decoder_direction(model, ActivationSite(1, "mlp_in"), torch.ones(2, D_MODEL))
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_block_adds_attention_and_mlp_to_the_stream(architecture: str) -> None:
     model = tiny_model(architecture)
@@ -116,7 +171,7 @@ def test_every_kind_is_located_with_its_width(architecture: str, kind: str) -> N
     if kind == "mlp_hidden":
         expected = 64 if architecture == "gpt2" else 40
     assert located.width == expected
-    assert located.is_input == (kind == "mlp_hidden")
+    assert located.is_input == (kind in ("mlp_in", "mlp_hidden"))
     assert located.block is locate_blocks(model)[2]
     assert captured(model, kind, layer=2)[kind].shape == (*TOKENS.shape, expected)
 

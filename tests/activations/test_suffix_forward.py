@@ -22,7 +22,10 @@ def full_logits(
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("layer", "kind"), [(0, "mlp_hidden"), (1, "resid_post"), (2, "mlp_out")])
+@pytest.mark.parametrize(
+    ("layer", "kind"),
+    [(0, "mlp_hidden"), (1, "resid_post"), (2, "mlp_out"), (1, "mlp_in"), (0, "attn_out")],
+)
 def test_equals_the_full_forward(architecture: str, layer: int, kind: str) -> None:
     model = tiny_model(architecture)
     site = ActivationSite(layer, kind)

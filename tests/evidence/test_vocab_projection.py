@@ -7,7 +7,11 @@ import torch
 
 from assets.activations.sites import ActivationSite, locate_site
 from assets.evidence.tables import VOCAB_PROJECTION
-from assets.evidence.vocab_projection import decode_vocabulary, project_vocabulary
+from assets.evidence.vocab_projection import (
+    decode_vocabulary,
+    project_vocabulary,
+    unprojectable_because,
+)
 from tests.activations.tiny_models import tiny_model
 
 SITE = ActivationSite(1, "mlp_hidden")
@@ -63,6 +67,23 @@ def test_negative_sign_is_no_mirror_image_under_a_layer_norm_with_bias() -> None
         dict(frame.filter(sign=sign).select("token_id", "logit").iter_rows()) for sign in "+-"
     )
     assert max(abs(plus[token] + minus[token]) for token in plus) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["mlp_out", "attn_out", "resid_post"])
+def test_features_of_the_stream_are_unembedded_as_they_are(kind: str) -> None:
+    model = tiny_model("llama")
+    site = ActivationSite(1, kind)
+    assert unprojectable_because(site) is None
+    dictionary = torch.randn(2, locate_site(model, site).width)
+    frame = project_vocabulary(model, LetterTokenizer(), site, dictionary, n_vocab=1)
+    for feature in range(2):
+        logits = model.lm_head(model.model.norm(dictionary[feature]))
+        best = frame.filter(feature_id=feature, sign="+")["logit"].item()
+        assert best == pytest.approx(float(logits[5:60].max()), abs=1e-4)
+
+
+def test_what_only_the_mlp_reads_has_no_projection() -> None:
+    assert "mlp_in" in str(unprojectable_because(ActivationSite(1, "mlp_in")))
 
 
 def test_unreadable_tokens_are_left_out() -> None:

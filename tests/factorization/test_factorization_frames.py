@@ -9,12 +9,15 @@ import torch
 
 from assets.factorization.config import FitConfig
 from assets.factorization.frames import (
+    FitHistory,
     coefficient_matrix,
     coefficients_frame,
     dictionary_frame,
     dictionary_matrix,
     factorization_frame,
     failed_factorization_frame,
+    feature_ids_of,
+    fitted_row,
 )
 from assets.factorization.methods import METHODS, factorize
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
@@ -29,7 +32,14 @@ def fitted(method="snmf", **settings):
     is_massive = torch.zeros(90, dtype=torch.bool)
     is_massive[4] = True
     concepts = ["a", "b", None] * 30
-    return factorize(activations, fit, concepts=concepts, is_massive=is_massive), fit
+    result = factorize(
+        activations,
+        fit,
+        concepts=concepts,
+        is_massive=is_massive,
+        input_activations=activations if method == "transcoder" else None,
+    )
+    return result, fit
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -38,11 +48,11 @@ def test_frames_fit_their_tables_and_come_back(method):
     dictionary = DICTIONARY.conform(dictionary_frame(result), PARTITION)
     coefficients = COEFFICIENTS.conform(coefficients_frame(result), PARTITION)
     FACTORIZATIONS.conform(factorization_frame(result, fit), PARTITION)
-    back = dictionary_matrix(dictionary, result.n_features, result.width)
+    back = dictionary_matrix(dictionary, range(result.n_features), result.width)
     assert torch.equal(back, result.dictionary)
     assert len(coefficients) == int((result.coefficients > 0).sum())
     assert coefficients["coefficient"].min() > 0
-    sparse = coefficient_matrix(coefficients, result.n_tokens, result.n_features)
+    sparse = coefficient_matrix(coefficients, result.n_tokens, range(result.n_features))
     assert sparse.shape == (90, result.n_features)
     np.testing.assert_array_equal(sparse.toarray(), result.coefficients.numpy())
 
@@ -51,10 +61,47 @@ def test_matrices_do_not_depend_on_the_order_of_rows():
     result, _ = fitted()
     dictionary = dictionary_frame(result).sample(fraction=1, shuffle=True, seed=1)
     coefficients = coefficients_frame(result).sample(fraction=1, shuffle=True, seed=1)
-    assert torch.equal(dictionary_matrix(dictionary, 6, 40), result.dictionary)
+    assert torch.equal(dictionary_matrix(dictionary, range(6), 40), result.dictionary)
     np.testing.assert_array_equal(
-        coefficient_matrix(coefficients, 90, 6).toarray(), result.coefficients.numpy()
+        coefficient_matrix(coefficients, 90, range(6)).toarray(), result.coefficients.numpy()
     )
+
+
+def test_ids_that_are_not_contiguous_stand_for_rows_in_their_order():
+    result, fit = fitted()
+    ids = [7, 3, 41, 0, 12, 5]
+    dictionary, coefficients = dictionary_frame(result, ids), coefficients_frame(result, ids)
+    assert set(dictionary["feature_id"]) == set(ids)
+    assert torch.equal(dictionary_matrix(dictionary, ids, 40), result.dictionary)
+    in_order = sorted(ids)
+    sorted_rows = result.dictionary[[ids.index(i) for i in in_order]]
+    assert torch.equal(dictionary_matrix(dictionary, in_order, 40), sorted_rows)
+    np.testing.assert_array_equal(
+        coefficient_matrix(coefficients, 90, ids).toarray(), result.coefficients.numpy()
+    )
+    row = factorization_frame(result, fit, FitHistory(ids, 42)).row(0, named=True)
+    assert feature_ids_of(row) == ids
+    with pytest.raises(ValueError, match="one of its own"):
+        dictionary_frame(result, [1, 1, 2, 3, 4, 5])
+    with pytest.raises(ValueError, match="one of its own"):
+        dictionary_frame(result, [1, 2])
+
+
+def test_a_row_from_before_ids_were_kept_counts_them():
+    result, fit = fitted()
+    row = factorization_frame(result, fit).row(0, named=True)
+    assert feature_ids_of(row | {"feature_ids": None}) == list(range(6))
+
+
+def test_later_stages_learn_why_there_is_no_fit():
+    result, fit = fitted()
+    ok = FACTORIZATIONS.conform(factorization_frame(result, fit), PARTITION)
+    assert fitted_row(ok)["n_features"] == 6
+    with pytest.raises(ValueError, match="materialize `factorizations`"):
+        fitted_row(ok.clear())
+    failed = failed_factorization_frame(fit, "too few tokens", n_tokens=3, width=40)
+    with pytest.raises(ValueError, match=r"status 'failed'.*too few tokens"):
+        fitted_row(failed)
 
 
 def test_the_row_of_a_fit():
@@ -100,15 +147,15 @@ def test_a_failed_fit_is_a_row_with_its_reason():
 
 def test_rows_of_another_fit_are_refused():
     result, _ = fitted()
-    with pytest.raises(ValueError, match="feature_id 5 found; expected below 3"):
-        dictionary_matrix(dictionary_frame(result), 3, 40)
+    with pytest.raises(ValueError, match="feature_id 5 found; expected one of the fit's 3"):
+        dictionary_matrix(dictionary_frame(result), range(3), 40)
     with pytest.raises(ValueError, match="expected below 10"):
-        coefficient_matrix(coefficients_frame(result), 10, 6)
+        coefficient_matrix(coefficients_frame(result), 10, range(6))
 
 
 def test_an_empty_frame_is_a_matrix_of_zeros():
     empty = DICTIONARY.empty().drop("site", "fit")
-    assert dictionary_matrix(empty, 2, 3).sum() == 0
+    assert dictionary_matrix(empty, range(2), 3).sum() == 0
     none = COEFFICIENTS.empty().drop("site", "fit")
     assert isinstance(none, pl.DataFrame)
-    assert coefficient_matrix(none, 4, 2).nnz == 0
+    assert coefficient_matrix(none, 4, range(2)).nnz == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from assets.activations.site_names import SITE_KINDS
 from assets.factorization.config import FitConfig
 from assets.factorization.methods import METHODS
 
@@ -16,7 +17,11 @@ from assets.factorization.methods import METHODS
         ({"method": "permuted", "rank": 64}, "permuted-k064"),
         ({"method": "diff_means"}, "diff_means"),
         ({"rank": 4096}, "snmf-k4096"),
+        ({"rank": "auto"}, "snmf-kauto"),
         ({"rank": 8, "name": "no-penalty"}, "snmf-k008-no-penalty"),
+        ({"method": "sae", "rank": 64}, "sae-k064"),
+        ({"method": "sae", "path": "saes/{layer}", "name": "public"}, "sae-public"),
+        ({"method": "sae", "path": "saes/{layer}", "rank": 64}, "sae-k064"),
     ],
 )
 def test_keys(settings, key):
@@ -36,11 +41,44 @@ def test_keys(settings, key):
         ({"rank": 7, "name": "a,b"}, "name"),
         ({"rank": 7, "name": "[x]"}, "name"),
         ({"rank": 7, "ranks": 7}, "ranks"),
+        ({"rank": "auto", "method": "permuted"}, "takes no rank: auto"),
+        ({"rank": "best"}, "rank"),
+        ({"rank": 7, "rank_candidates": [4, 8]}, "expected rank: auto beside them"),
+        ({"rank": "auto", "rank_candidates": [0, 8]}, "expected 1 or more"),
+        ({"rank": 7, "method": "random", "stability_seeds": 2}, "expected only for snmf"),
+        ({"rank": 8, "method": "pca", "on_new_tokens": "project"}, "expected one of snmf, random"),
+        ({"method": "sae"}, "'sae' needs a rank"),
+        ({"method": "kmeans"}, "'kmeans' needs a rank"),
+        ({"method": "pca", "rank": 4, "path": "x"}, "'pca' takes no path"),
+        ({"method": "nmf", "rank": 4, "active_features": 2}, "active_features mean nothing for"),
+        ({"method": "sae", "path": "x", "batch_tokens": 2}, "mean nothing for an sae read from"),
+        ({"method": "sae", "rank": 4, "active_features": 5}, "active_features 5 exceeds the rank"),
+        ({"method": "transcoder", "rank": 4, "kinds": ["mlp_in"]}, "live at mlp_out"),
+        ({"rank": 4, "kinds": ["mlp_in", "mlp_in"]}, "names one twice"),
+        ({"rank": 4, "kinds": []}, "kinds"),
+        ({"rank": 4, "kinds": ["mlp"]}, "kinds"),
     ],
 )
 def test_what_makes_no_fit_is_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         FitConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kinds"),
+    [
+        ({"rank": 4}, {"mlp_hidden", "mlp_out", "attn_out", "resid_post"}),
+        ({"rank": 4, "kinds": ["mlp_in", "attn_out"]}, {"mlp_in", "attn_out"}),
+        ({"method": "transcoder", "rank": 4}, {"mlp_out"}),
+        ({"method": "transcoder", "rank": 4, "kinds": ["mlp_out"]}, {"mlp_out"}),
+    ],
+)
+def test_a_fit_runs_at_its_kinds_of_site(settings, kinds):
+    fit = FitConfig(**settings)
+    assert {kind for kind in SITE_KINDS if fit.runs_at(kind)} == kinds
+    is_transcoder = fit.method == "transcoder"
+    assert fit.kinds_needed == (("mlp_in", "mlp_out") if is_transcoder else ())
+    assert fit.input_kind == ("mlp_in" if is_transcoder else None)
 
 
 def test_controls_and_methods():

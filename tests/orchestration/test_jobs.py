@@ -26,6 +26,47 @@ def test_every_run_comes_after_what_it_reads(tmp_path: Path) -> None:
     assert [depends_on(fit, second) for fit in fits] == [False] * 4 + [True] * 4
 
 
+def test_fits_run_at_their_kinds_and_a_transcoder_waits_for_its_input(tmp_path: Path) -> None:
+    kinds = ["mlp_out", "mlp_in", "mlp_hidden"]
+    write_study(
+        tmp_path,
+        models=[{"source": "smollm2-135m-instruct", "layers": [5, 15], "kinds": kinds}],
+        fits=[
+            {"method": "snmf", "rank": 4},
+            {"method": "transcoder", "rank": 4},
+            {"method": "pca", "rank": 4, "kinds": ["mlp_in", "mlp_hidden"]},
+        ],
+    )
+    runs = list(partitions_of(StudiesResource(folder=str(tmp_path)).study("mini")))
+    for place, run in enumerate(runs):
+        assert not any(depends_on(run, later) for later in runs[place:])
+    made = {tuple(run.partition_key.split("|")) for run in runs if run.job == "features_job"}
+    site = "mini:smollm2-135m-instruct@L{}.{}".format
+    assert made == {
+        (fit, site(layer, kind))
+        for layer in (5, 15)
+        for fit, kind in (
+            ("snmf-k004", "mlp_out"),
+            ("snmf-k004", "mlp_hidden"),
+            ("transcoder-k004", "mlp_out"),
+            ("pca-k004", "mlp_in"),
+            ("pca-k004", "mlp_hidden"),
+        )
+    }
+    reads = {
+        run.partition_key: {
+            other.partition_key
+            for other in runs
+            if other.job == "activations_job" and depends_on(run, other)
+        }
+        for run in runs
+        if run.job == "features_job"
+    }
+    out, entered = site(15, "mlp_out"), site(15, "mlp_in")
+    assert reads[f"transcoder-k004|{out}"] == {out, entered}
+    assert reads[f"snmf-k004|{out}"] == {out}
+
+
 def test_partitions_follow_the_study_files(tmp_path: Path) -> None:
     studies = StudiesResource(folder=str(tmp_path))
     with dg.DagsterInstance.ephemeral() as instance:

@@ -47,6 +47,15 @@ def test_a_minimal_study_names_its_sites_and_fits(tmp_path: Path) -> None:
         ({"models": []}, "models"),
         ({"name": "Bad|Name"}, "name"),
         ({"fits": [{"method": "snmf", "rank": 8}] * 2}, "repeat the key 'snmf-k008'"),
+        (
+            {"fits": [{"method": "transcoder", "rank": 8}]},
+            r"'transcoder-k008' needs the kinds mlp_in, mlp_out of each model; "
+            r"smollm2-135m-instruct has mlp_hidden: add mlp_in, mlp_out to its `kinds`",
+        ),
+        (
+            {"fits": [{"method": "pca", "rank": 8, "kinds": ["attn_out"]}]},
+            r"'pca-k008' runs at no site of the study, whose kinds are mlp_hidden",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict, expected: str) -> None:
@@ -76,6 +85,34 @@ def test_keys_resolve_back_to_what_they_stand_for(tmp_path: Path) -> None:
         studies.fit(spec.site.key, "snmf-k999")
     with pytest.raises(StudyError, match="no study named 'other'"):
         studies.study("other")
+
+
+def test_fits_are_made_at_their_kinds_of_site(tmp_path: Path) -> None:
+    kinds = ["mlp_in", "mlp_out", "resid_post"]
+    written(
+        tmp_path,
+        models=[{"source": "smollm2-135m-instruct", "layers": [3], "kinds": kinds}],
+        fits=[
+            {"method": "snmf", "rank": 8},
+            {"method": "transcoder", "rank": 8},
+            {"method": "neurons", "rank": 8, "kinds": ["mlp_in"]},
+        ],
+    )
+    studies = StudiesResource(folder=str(tmp_path))
+    study = studies.study("small")
+    made = {kind: [fit.method for fit in study.fits_at(kind)] for kind in kinds}
+    assert made == {
+        "mlp_in": ["neurons"],
+        "mlp_out": ["snmf", "transcoder"],
+        "resid_post": ["snmf"],
+    }
+    site = "small:smollm2-135m-instruct@L3.{}".format
+    transcoder = studies.fit(site("mlp_out"), "transcoder-k008")
+    assert transcoder.input_site is not None
+    assert transcoder.input_site.key == site("mlp_in")
+    assert studies.fit(site("resid_post"), "snmf-k008").input_site is None
+    with pytest.raises(StudyError, match="'transcoder-k008' is not made at sites of kind resid"):
+        studies.fit(site("resid_post"), "transcoder-k008")
 
 
 def test_a_wrong_file_is_left_out_and_named_and_the_others_work(tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""The whole of a fit, from inputs to rows: choose the rank, start, fit, name the features.
+
+The steps are in files of their own (rank_choice.py, refit.py, methods.py, projection.py,
+identity.py, stability.py); here is only their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+from jaxtyping import Float
+from torch import Tensor
+
+from assets.factorization.comparison_tables import (
+    FEATURE_MATCHES,
+    FEATURE_STABILITY,
+    RANK_CHOICES,
+)
+from assets.factorization.config import FitConfig
+from assets.factorization.factorization import Factorization
+from assets.factorization.fit_inputs import FitInputs, activations_scale
+from assets.factorization.frames import (
+    FitHistory,
+    coefficients_frame,
+    dictionary_frame,
+    factorization_frame,
+)
+from assets.factorization.identity import Identities, assign_identities
+from assets.factorization.methods import factorize
+from assets.factorization.projection import project_tokens
+from assets.factorization.rank_choice import RankChoice, choose_rank
+from assets.factorization.refit import PreviousFit, Refit, plan_refit
+from assets.factorization.stability import seed_stability
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.shared.schema import Table
+
+# Called with what is being done, how much of it is done, and of how much.
+StepCallback = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class MadeFit:
+    """A fit with its start, the identities of its features, and all its rows by table.
+
+    `fit` holds the rank that was chosen; `rank_choice` is None for a fixed rank and a projection.
+    """
+
+    fit: FitConfig
+    factorization: Factorization
+    refit: Refit
+    identities: Identities
+    rank_choice: RankChoice | None
+    frames: dict[Table, pl.DataFrame]
+
+
+def make_fit(
+    activations: Float[Tensor, "n_tokens d"],
+    fit: FitConfig,
+    inputs: FitInputs,
+    previous: PreviousFit | None,
+    *,
+    settings: str,
+    input_activations: Float[Tensor, "n_tokens d_in"] | None = None,
+    on_step: StepCallback | None = None,
+) -> MadeFit:
+    """Fit, refit or project, and make the rows.
+
+    `settings` is the hash of code and configuration that begins the inputs_fingerprint. Raises
+    FactorizationError where the input admits no fit.
+    """
+    step = on_step or (lambda what, done, total: None)
+    fingerprint = inputs.fingerprint(settings, fit)
+    width = activations.shape[1]
+    rank = fit.rank if isinstance(fit.rank, int) else None
+    if previous is not None and fit.rank is None:
+        rank = previous.row["n_features"]
+    plan = plan_refit(previous, fit, settings, rank=rank, width=width)
+    choice = None
+    if fit.rank == "auto":
+        if previous is not None and plan.start == "projected":
+            chosen = previous.row["n_features"]
+        else:
+            choice = choose_rank(
+                activations,
+                inputs.document_index(),
+                fit,
+                is_massive=inputs.is_massive,
+                on_fit=lambda done, total: step("fits to choose the rank", done, total),
+            )
+            chosen = choice.rank
+            plan = plan_refit(previous, fit, settings, rank=chosen, width=width)
+        fit = fit.model_copy(update={"rank": chosen, "rank_candidates": None})
+    if previous is not None and plan.start == "projected" and plan.dictionary is not None:
+        scale = previous.row["activation_scale"]
+        fitted = project_tokens(
+            activations,
+            fit,
+            plan.dictionary,
+            scale,
+            is_massive=inputs.is_massive,
+            n_tokens_fit=previous.row["n_tokens_fit"],
+        )
+        stability, stability_rows = previous.row["stability"], previous.feature_stability
+    else:
+        scale = activations_scale(activations, inputs.is_massive) if fit.is_sparse else None
+        fitted = factorize(
+            activations,
+            fit,
+            concepts=inputs.concepts,
+            is_held_out=inputs.is_held_out,
+            is_massive=inputs.is_massive,
+            start_dictionary=plan.dictionary,
+            input_activations=input_activations,
+            site=inputs.site,
+            sae_folder=inputs.sae_folder,
+            on_iteration=lambda iteration, _: step("iterations", iteration, fit.max_iter),
+        )
+        stability = stability_rows = None
+    identities = assign_identities(
+        None if previous is None else previous.features,
+        fitted.dictionary,
+        names=fitted.feature_names if any(fitted.feature_names) else None,
+        match_threshold=fit.match_threshold,
+        split_threshold=fit.split_threshold,
+    )
+    if stability_rows is None:
+        seeds = seed_stability(activations, fit, fitted.dictionary, is_massive=inputs.is_massive)
+        stability, stability_rows = seeds.mean, seeds.frame(identities.feature_ids)
+    history = FitHistory(
+        feature_ids=identities.feature_ids,
+        next_feature_id=identities.next_feature_id,
+        start=plan.start,
+        started_from_snapshot=plan.snapshot,
+        activation_scale=scale,
+        stability=stability,
+        inputs_fingerprint=fingerprint,
+    )
+    return MadeFit(
+        fit=fit,
+        factorization=fitted,
+        refit=plan,
+        identities=identities,
+        rank_choice=choice,
+        frames={
+            FACTORIZATIONS: factorization_frame(fitted, fit, history),
+            DICTIONARY: dictionary_frame(fitted, identities.feature_ids),
+            COEFFICIENTS: coefficients_frame(fitted, identities.feature_ids),
+            FEATURE_MATCHES: identities.frame(),
+            RANK_CHOICES: _rank_rows(choice, previous, plan),
+            FEATURE_STABILITY: stability_rows,
+        },
+    )
+
+
+def _rank_rows(
+    choice: RankChoice | None, previous: PreviousFit | None, plan: Refit
+) -> pl.DataFrame:
+    if choice is not None:
+        return choice.frame()
+    if previous is not None and plan.start == "projected":
+        return previous.rank_choices
+    return RANK_CHOICES.empty().drop(RANK_CHOICES.partition_by)

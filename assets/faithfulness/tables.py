@@ -1,0 +1,115 @@
+"""The lake tables of the faithfulness stage: one row a replacement, one row a feature."""
+
+from __future__ import annotations
+
+from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
+
+SEED = Column("seed", "BIGINT", "Seed of the sample of documents and of the resamples", minimum=0)
+
+FAITHFULNESS = Table(
+    name="faithfulness",
+    stage="faithfulness",
+    description="What the model's next-token cross-entropy becomes when the site's rows are "
+    "replaced, on a seeded sample of the study's documents; special prefix tokens keep their rows",
+    columns=(
+        SITE,
+        FIT,
+        Column(
+            "replacement",
+            "VARCHAR",
+            "identity (the rows themselves), zero, mean (of the tokens that aren't massive), "
+            "reconstruction (YZ + offset), reconstruction_keep_massive (the massive keep theirs)",
+        ),
+        Column("n_documents", "INTEGER", "Documents of the sample", minimum=1),
+        Column("n_tokens", "BIGINT", "Tokens with a row and a next token to predict", minimum=1),
+        Column("cross_entropy_base", "DOUBLE", "Mean, the model as it is", "nats", minimum=0),
+        Column("cross_entropy_zero", "DOUBLE", "Mean, zeros in place of the rows", "nats"),
+        Column("cross_entropy_replaced", "DOUBLE", "Mean, with this replacement", "nats"),
+        Column(
+            "recovered",
+            "DOUBLE",
+            "(zero − replaced) / (zero − base): identity 1, zero 0; NULL where zeroing the site "
+            "does not raise the cross-entropy",
+            nullable=True,
+        ),
+        Column(
+            "recovered_low",
+            "DOUBLE",
+            "Lower end of the 95 % interval, bootstrap over documents",
+            nullable=True,
+        ),
+        Column("recovered_high", "DOUBLE", "Upper end of the same", nullable=True),
+        Column("kl_nats", "DOUBLE", "Mean KL(base‖replaced)", "nats", minimum=0),
+        SEED,
+        *status_columns("ok, or undefined (no recovered share)"),
+    ),
+    key=("site", "fit", "replacement"),
+    partition_by=("site", "fit"),
+)
+
+FEATURE_FAITHFULNESS = Table(
+    name="feature_faithfulness",
+    stage="faithfulness",
+    description="What taking one feature out of the running model (a − y z where y > 0) does to "
+    "its cross-entropy, in the documents of the sample where the feature is strongest. Counted are "
+    "predictions from the feature's first active token on; those before cannot change",
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column(
+            "n_documents_active",
+            "INTEGER",
+            "Documents of the sample in which it is active at a token that has a next one",
+            minimum=0,
+        ),
+        Column("n_documents", "INTEGER", "Documents it was ablated in", minimum=0),
+        Column(
+            "n_tokens_active", "BIGINT", "Predictions made at its active tokens there", minimum=0
+        ),
+        Column("n_tokens", "BIGINT", "All predictions from its first active token on", minimum=0),
+        Column(
+            "delta_cross_entropy",
+            "DOUBLE",
+            "Mean change of the cross-entropy over n_tokens; above 0: the model needs the feature",
+            "nats",
+            nullable=True,
+        ),
+        Column(
+            "delta_standard_error",
+            "DOUBLE",
+            "Its standard error, documents as units; NULL for one document",
+            "nats",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "delta_at_active",
+            "DOUBLE",
+            "The same mean over the predictions at its active tokens",
+            "nats",
+            nullable=True,
+        ),
+        Column(
+            "delta_elsewhere",
+            "DOUBLE",
+            "The same mean over the other, later predictions; NULL where there are none",
+            "nats",
+            nullable=True,
+        ),
+        Column("kl_nats", "DOUBLE", "Mean KL(base‖ablated)", "nats", nullable=True, minimum=0),
+        Column(
+            "share_of_zero_ablation",
+            "DOUBLE",
+            "Its summed change as a share of what zeroing the whole site adds in the same "
+            "documents; NULL where that is nothing",
+            nullable=True,
+        ),
+        SEED,
+        *status_columns("ok, inactive (in the sample), or not_measured (beyond the study's cap)"),
+    ),
+    key=("site", "fit", "feature_id"),
+    partition_by=("site", "fit"),
+)
+
+TABLES = (FAITHFULNESS, FEATURE_FAITHFULNESS)
