@@ -65,7 +65,7 @@ def extension_path(name: str) -> Path:
 
 
 class Lake:
-    """One lake in a folder: `catalog.sqlite`, `data/` (Parquet), `shards/`, `llm_cache/`.
+    """One lake in a folder: `catalog.sqlite`, `data/` (Parquet), `shards/`, `llm_cache/`, `scratch/`.
 
     Safe for several threads, and for several processes on one machine (commits take a file lock).
     """
@@ -75,6 +75,7 @@ class Lake:
         self.data_folder = self.root / "data"
         self.shards_folder = self.root / "shards"
         self.llm_cache_folder = self.root / "llm_cache"
+        self.scratch_folder = self.root / "scratch"
         self._lock = threading.Lock()
         self._commit_lock = filelock.FileLock(
             self.root / "commit.lock", timeout=COMMIT_LOCK_SECONDS, thread_local=False
@@ -109,6 +110,7 @@ class Lake:
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         self.data_folder.mkdir(parents=True, exist_ok=True)
+        self.scratch_folder.mkdir(exist_ok=True)
         with self._commit_lock:  # two first openings at once would both create the catalog
             database = duckdb.connect()
             try:

@@ -166,10 +166,11 @@ class ActivationReader:
     def __init__(
         self, shards: Sequence[ShardRecord], folder: Path, *, is_verified: bool = True
     ) -> None:
-        """`is_verified` checks each file's checksum on reading; raises ShardError on gaps."""
+        """`is_verified` checks each file's checksum once; raises ShardError on gaps."""
         self.shards = sorted(shards, key=lambda shard: shard.shard)
         self.folder = Path(folder)
         self._is_verified = is_verified
+        self._verified: set[int] = set()
         if not self.shards:
             raise ShardError("no shards; materialize the site's activations first")
         expected = 0
@@ -190,9 +191,19 @@ class ActivationReader:
         self, dtype: torch.dtype = torch.float32
     ) -> Iterator[tuple[int, Float[Tensor, "n_rows width"]]]:
         """(first row, rows) shard by shard, in row order."""
-        for shard in self.shards:
-            checksum = shard.sha256 if self._is_verified else None
-            yield shard.first_row, read_shard(self.folder / shard.path, checksum).to(dtype)
+        for number, shard in enumerate(self.shards):
+            yield shard.first_row, self.read(number).to(dtype)
+
+    def read(self, number: int) -> Float[Tensor, "n_rows width"]:
+        """The rows of one shard, by its place in `shards`, in the dtype stored.
+
+        A checksum is compared the first time only: fits read each shard many times.
+        """
+        shard = self.shards[number]
+        is_new = self._is_verified and number not in self._verified
+        rows = read_shard(self.folder / shard.path, shard.sha256 if is_new else None)
+        self._verified.add(number)
+        return rows
 
     def load(
         self,

@@ -43,7 +43,9 @@ class SolvedCoefficients:
     n_unconverged_tokens: int
 
 
-def penalty_value(coefficients: Float[Tensor, "..."], penalty: float, concavity: float) -> float:
+def penalty_value(
+    coefficients: Float[Tensor, "k n_tokens"], penalty: float, concavity: float
+) -> float:
     """Σ p(Y) over all coefficients, in double precision."""
     if not penalty:
         return 0.0

@@ -128,6 +128,15 @@ class FitConfig(BaseModel):
     init: Literal["kmeans", "random", "svd"] = Field(
         default="kmeans", description="Where a fit starts"
     )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where a fit is computed; auto: on a GPU where there is one"
+    )
+    max_memory_gib: float = Field(
+        default=8.0,
+        ge=0,
+        description="Activations that would take more are not held in memory: snmf, random and "
+        "permuted then stream over the shards",
+    )
     seed: int = Field(
         default=0, ge=0, le=2**31 - 1, description="Seed of all randomness of the fit"
     )

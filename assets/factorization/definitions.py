@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 def factorization_assets(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
+    from assets.factorization.fit_source import source_of
     from assets.factorization.fitting import make_fit
     from assets.factorization.inputs import FactorizationError
     from assets.factorization.refit import PreviousFit, previous_fit
@@ -61,17 +62,22 @@ def factorization_assets(
         if previous is not None and previous.inputs_fingerprint == made_with:
             yield from run.reuse(TABLES, spec.partition, made_with)
             return
-        activations = _reader(run, spec.site).load()
-        n_massive, sizes = int(inputs.is_massive.sum()), tuple(activations.shape)
-        other = None if spec.input_site is None else _reader(run, spec.input_site).load()
+        reader = _reader(run, spec.site)
+        n_massive, sizes = int(inputs.is_massive.sum()), (reader.n_rows, reader.width)
+        source = source_of(
+            reader,
+            spec.fit,
+            inputs,
+            input_reader=None if spec.input_site is None else _reader(run, spec.input_site),
+            scratch_folder=run.lake.scratch_folder,
+        )
         with Progress(run.log, f"fit {spec.fit.key}", spec.fit.max_iter, "iterations") as progress:
             made = make_fit(
-                activations,
+                source,
                 spec.fit,
                 inputs,
                 previous,
                 settings=settings,
-                input_activations=other,
                 on_step=lambda what, done, total: (
                     progress.reach(done, total) if what == "iterations" else None
                 ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from assets.activations.site_names import ActivationSite
@@ -67,13 +68,14 @@ class Factorization:
     """A dictionary with coefficients for all tokens: A ≈ coefficients @ dictionary (+ offset).
 
     Dictionary rows have unit L2 norm; coefficients are >= 0, in the units of A, for every token,
-    those of massive activation (left out of the fit) with them. explained_variance,
+    those of massive activation (left out of the fit) with them; a sparse matrix where the fit was
+    streamed. explained_variance,
     explained_variance_centered, l0 and n_dead_features are over the tokens of the fit.
     """
 
     method: str
     dictionary: Float[Tensor, "k d"]
-    coefficients: Float[Tensor, "n_tokens k"]
+    coefficients: Float[Tensor, "n_tokens k"] | csr_matrix
     offset: Float[Tensor, " d"] | None
     feature_names: list[str | None]
     objective_trace: list[float]
@@ -93,7 +95,7 @@ class Factorization:
 
     @property
     def n_tokens(self) -> int:
-        return self.coefficients.shape[0]
+        return self.coefficients.shape[0]  # pyright: ignore[reportOptionalSubscript]
 
     @property
     def n_features(self) -> int:

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
-from jaxtyping import Float
-from torch import Tensor
 
 from assets.factorization.comparison_tables import (
     FEATURE_MATCHES,
@@ -20,7 +18,8 @@ from assets.factorization.comparison_tables import (
 )
 from assets.factorization.config import FitConfig
 from assets.factorization.factorization import Factorization
-from assets.factorization.fit_inputs import FitInputs, activations_scale
+from assets.factorization.fit_inputs import FitInputs
+from assets.factorization.fit_source import FitSource
 from assets.factorization.frames import (
     FitHistory,
     coefficients_frame,
@@ -28,11 +27,8 @@ from assets.factorization.frames import (
     factorization_frame,
 )
 from assets.factorization.identity import Identities, assign_identities
-from assets.factorization.methods import factorize
-from assets.factorization.projection import project_tokens
-from assets.factorization.rank_choice import RankChoice, choose_rank
+from assets.factorization.rank_choice import RankChoice
 from assets.factorization.refit import PreviousFit, Refit, plan_refit
-from assets.factorization.stability import seed_stability
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
 from assets.shared.schema import Table
 
@@ -56,13 +52,12 @@ class MadeFit:
 
 
 def make_fit(
-    activations: Float[Tensor, "n_tokens d"],
+    source: FitSource,
     fit: FitConfig,
     inputs: FitInputs,
     previous: PreviousFit | None,
     *,
     settings: str,
-    input_activations: Float[Tensor, "n_tokens d_in"] | None = None,
     on_step: StepCallback | None = None,
 ) -> MadeFit:
     """Fit, refit or project, and make the rows.
@@ -72,7 +67,7 @@ def make_fit(
     """
     step = on_step or (lambda what, done, total: None)
     fingerprint = inputs.fingerprint(settings, fit)
-    width = activations.shape[1]
+    width = source.width
     rank = fit.rank if isinstance(fit.rank, int) else None
     if previous is not None and fit.rank is None:
         rank = previous.row["n_features"]
@@ -82,40 +77,21 @@ def make_fit(
         if previous is not None and plan.start == "projected":
             chosen = previous.row["n_features"]
         else:
-            choice = choose_rank(
-                activations,
-                inputs.document_index(),
-                fit,
-                is_massive=inputs.is_massive,
-                on_fit=lambda done, total: step("fits to choose the rank", done, total),
+            choice = source.choose_rank(
+                fit, lambda done, total: step("fits to choose the rank", done, total)
             )
             chosen = choice.rank
             plan = plan_refit(previous, fit, settings, rank=chosen, width=width)
         fit = fit.model_copy(update={"rank": chosen, "rank_candidates": None})
     if previous is not None and plan.start == "projected" and plan.dictionary is not None:
         scale = previous.row["activation_scale"]
-        fitted = project_tokens(
-            activations,
-            fit,
-            plan.dictionary,
-            scale,
-            is_massive=inputs.is_massive,
-            n_tokens_fit=previous.row["n_tokens_fit"],
-        )
+        fitted = source.project(fit, plan.dictionary, scale, previous.row["n_tokens_fit"])
         stability, stability_rows = previous.row["stability"], previous.feature_stability
     else:
-        scale = activations_scale(activations, inputs.is_massive) if fit.is_sparse else None
-        fitted = factorize(
-            activations,
+        fitted, scale = source.fit(
             fit,
-            concepts=inputs.concepts,
-            is_held_out=inputs.is_held_out,
-            is_massive=inputs.is_massive,
-            start_dictionary=plan.dictionary,
-            input_activations=input_activations,
-            site=inputs.site,
-            sae_folder=inputs.sae_folder,
-            on_iteration=lambda iteration, _: step("iterations", iteration, fit.max_iter),
+            plan.dictionary,
+            lambda iteration, _: step("iterations", iteration, fit.max_iter),
         )
         stability = stability_rows = None
     identities = assign_identities(
@@ -126,7 +102,7 @@ def make_fit(
         split_threshold=fit.split_threshold,
     )
     if stability_rows is None:
-        seeds = seed_stability(activations, fit, fitted.dictionary, is_massive=inputs.is_massive)
+        seeds = source.stability(fit, fitted.dictionary)
         stability, stability_rows = seeds.mean, seeds.frame(identities.feature_ids)
     history = FitHistory(
         feature_ids=identities.feature_ids,

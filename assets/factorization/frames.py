@@ -55,11 +55,18 @@ def coefficients_frame(
     factorization: Factorization, feature_ids: Sequence[int] | None = None
 ) -> pl.DataFrame:
     """Rows of `coefficients`: one a coefficient above zero, by token and feature."""
-    values = factorization.coefficients.detach().float().cpu().numpy()
-    rows, features = np.nonzero(values > 0)
-    ids = _ids(feature_ids, values.shape[1])
+    values = factorization.coefficients
+    if isinstance(values, Tensor):
+        values = csr_matrix(values.detach().float().cpu().numpy())
+    entries = values.tocoo()
+    is_above = entries.data > 0
+    ids = _ids(feature_ids, values.shape[1])  # pyright: ignore[reportOptionalSubscript]
     return pl.DataFrame(
-        {"row": rows, "feature_id": ids[features], "coefficient": values[rows, features]},
+        {
+            "row": entries.row[is_above],
+            "feature_id": ids[entries.col[is_above]],
+            "coefficient": entries.data[is_above],
+        },
         schema_overrides=_row_schema(COEFFICIENTS),
     )
 

@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 # Tokens reconstructed at a time.
-TOKEN_CHUNK = 8_192
+TOKEN_CHUNK = 2_048
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,41 @@ class ExplainedVariance:
     centred: float | None
 
 
+class ExplainedVarianceSum:
+    """Explained variance added up over parts of the tokens; `mean` is the mean activation."""
+
+    def __init__(
+        self, mean: Float[Tensor, " d"], offset: Float[Tensor, " d"] | None = None
+    ) -> None:
+        self._mean, self._offset = mean.double(), offset
+        self._residual = self._energy = self._spread = 0.0
+
+    def add(
+        self,
+        activations: Float[Tensor, "n_tokens d"],
+        coefficients: Float[Tensor, "n_tokens k"],
+        dictionary: Float[Tensor, "k d"],
+    ) -> None:
+        for begin in range(0, activations.shape[0], TOKEN_CHUNK):
+            rows = slice(begin, begin + TOKEN_CHUNK)
+            part = activations[rows].to(dictionary.dtype)
+            reconstruction = coefficients[rows] @ dictionary
+            if self._offset is not None:
+                reconstruction = reconstruction + self._offset
+            self._residual += float((part - reconstruction).square().sum(dtype=torch.float64))
+            self._energy += float(part.square().sum(dtype=torch.float64))
+            self._spread += float((part - self._mean).square().sum(dtype=torch.float64))
+
+    def result(self) -> ExplainedVariance:
+        """None where a denominator is zero."""
+        # Equal rows leave a spread of rounding errors only.
+        is_constant = self._spread <= 1e-10 * self._energy
+        return ExplainedVariance(
+            1 - self._residual / self._energy if self._energy > 0 else None,
+            None if is_constant else 1 - self._residual / self._spread,
+        )
+
+
 def explained_variance(
     activations: Float[Tensor, "n_tokens d"],
     coefficients: Float[Tensor, "n_tokens k"],
@@ -39,23 +74,9 @@ def explained_variance(
     offset: Float[Tensor, " d"] | None = None,
 ) -> ExplainedVariance:
     """Explained variance of A by Y Z (+ offset); None where the denominator is zero."""
-    mean = activations.mean(dim=0, dtype=torch.float64)
-    residual = energy = spread = 0.0
-    for begin in range(0, activations.shape[0], TOKEN_CHUNK):
-        rows = slice(begin, begin + TOKEN_CHUNK)
-        part = activations[rows].to(dictionary.dtype)
-        reconstruction = coefficients[rows] @ dictionary
-        if offset is not None:
-            reconstruction = reconstruction + offset
-        residual += float((part - reconstruction).square().sum(dtype=torch.float64))
-        energy += float(part.square().sum(dtype=torch.float64))
-        spread += float((part - mean).square().sum(dtype=torch.float64))
-    # Equal rows leave a spread of rounding errors only.
-    is_constant = spread <= 1e-10 * energy
-    return ExplainedVariance(
-        1 - residual / energy if energy > 0 else None,
-        None if is_constant else 1 - residual / spread,
-    )
+    total = ExplainedVarianceSum(activations.mean(dim=0, dtype=torch.float64), offset)
+    total.add(activations, coefficients, dictionary)
+    return total.result()
 
 
 def l0(coefficients: Float[Tensor, "n_tokens k"]) -> float:

@@ -45,8 +45,8 @@ def fit_multiplicative(
     """Fit from initial positive coefficients; `neurons` is Aᵀ, contiguous.
 
     An iteration is better if it lowers the best objective by more than `tol` times its value;
-    `patience` of them in a row that are not end the fit. The
-    dictionary returned has unit rows, the scale moved back into the coefficients, which come second.
+    `patience` of them in a row that are not end the fit. The dictionary returned has unit rows,
+    the scale moved back into the coefficients, which come second.
     """
     squared_norm = float(neurons.square().sum(dtype=torch.float64))
     token_products = coefficients @ neurons.t()

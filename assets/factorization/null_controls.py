@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from assets.factorization.config import FitConfig
 from assets.factorization.factorization import Factors, FitTask
 from assets.factorization.inputs import check_rank, mean_row_norm
 from assets.factorization.snmf_method import estimator_of, estimator_with
@@ -49,14 +50,42 @@ def _row_orders(rows: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(rows.shape, generator=generator).argsort(dim=1).to(rows.device)
 
 
+def controlled_dictionary(
+    fit: FitConfig, fitted: Float[Tensor, "k d"] | None, width: int, seed: int | None = None
+) -> Float[Tensor, "k d"]:
+    """The dictionary of a fit of method snmf, random or permuted.
+
+    `fitted` is that of the SNMF fit (None for random); `seed` stands in for the fit's own.
+    """
+    seed = fit.seed if seed is None else seed
+    if fitted is None:
+        if not isinstance(fit.rank, int):
+            raise ValueError(f"fit {fit.key} has no rank; expected the number of features")
+        generator = torch.Generator().manual_seed(seed)
+        return random_dictionary(fit.rank, width, support_size(fit.keep_fraction, width), generator)
+    if fit.method == "permuted":
+        return permuted_rows(fitted, _permutation_generator(seed))
+    return fitted
+
+
+def snmf_start(
+    fit: FitConfig, start: Float[Tensor, "k d"] | None, seed: int | None = None
+) -> Float[Tensor, "k d"] | None:
+    """Where the SNMF fit behind a dictionary of the method goes on from (None: cold)."""
+    if start is None or fit.method != "permuted":
+        return start
+    return unpermuted_rows(start, _permutation_generator(fit.seed if seed is None else seed))
+
+
+def _permutation_generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed + PERMUTATION_SEED_OFFSET)
+
+
 def fit_random(task: FitTask) -> Factors:
     """Random sparse directions; coefficients by the solve of SemiNMF.transform."""
     check_rank(task.rank, int(task.is_fit.sum()))
-    generator = torch.Generator().manual_seed(task.seed)
-    width = task.activations.shape[1]
-    size = support_size(task.fit.keep_fraction, width)
-    dictionary = random_dictionary(task.rank, width, size, generator).to(task.activations)
-    return _factors_for(task, dictionary)
+    dictionary = controlled_dictionary(task.fit, None, task.activations.shape[1], task.seed)
+    return _factors_for(task, dictionary.to(task.activations))
 
 
 def fit_permuted(task: FitTask) -> Factors:
@@ -64,14 +93,14 @@ def fit_permuted(task: FitTask) -> Factors:
 
     A start dictionary is one of this method, so the SNMF goes on from it with the rows put back.
     """
-    model, seed = estimator_of(task), task.seed + PERMUTATION_SEED_OFFSET
-    start = task.start_dictionary
-    if start is not None:
-        start = unpermuted_rows(start, torch.Generator().manual_seed(seed))
-    model.fit(task.activations[task.is_fit], start=start, on_iteration=task.on_iteration)
-    generator = torch.Generator().manual_seed(seed)
-    dictionary = permuted_rows(torch.as_tensor(model.components_), generator)
-    return _factors_for(task, dictionary)
+    model = estimator_of(task)
+    model.fit(
+        task.activations[task.is_fit],
+        start=snmf_start(task.fit, task.start_dictionary, task.seed),
+        on_iteration=task.on_iteration,
+    )
+    fitted = torch.as_tensor(model.components_)
+    return _factors_for(task, controlled_dictionary(task.fit, fitted, fitted.shape[1], task.seed))
 
 
 def _factors_for(task: FitTask, dictionary: Tensor) -> Factors:

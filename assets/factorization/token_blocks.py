@@ -25,8 +25,11 @@ class TokenBlocks(Protocol):
     """The rows of an activation matrix, block after block."""
 
     width: int
-    sizes: Sequence[int]
-    """Tokens of each block."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Tokens of each block."""
+        ...
 
     def rows(self, block: int) -> Float[Tensor, "n_block d"]:
         """Rows as they are stored, in any number type."""
@@ -43,8 +46,11 @@ class MatrixBlocks:
     def __init__(self, matrix: Float[Tensor, "n_tokens d"]) -> None:
         self.matrix = matrix
         self.width = matrix.shape[1]
-        self.sizes = (matrix.shape[0],)
         self._kept: tuple[Divisor, Tensor] | None = None
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return (self.matrix.shape[0],)
 
     def rows(self, block: int) -> Float[Tensor, "n_block d"]:
         return self.matrix
@@ -70,10 +76,14 @@ class StreamedBlocks:
         device: torch.device | str = "cpu",
     ) -> None:
         self._read = read
-        self.sizes = tuple(sizes)
+        self._sizes = tuple(sizes)
         self.width = width
         self.device = torch.device(device)
-        self._is_checked = [False] * len(self.sizes)
+        self._is_checked = [False] * len(self._sizes)
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        return self._sizes
 
     def rows(self, block: int) -> Float[Tensor, "n_block d"]:
         rows = self._read(block)

@@ -14,9 +14,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 @pytest.fixture
-def report() -> Callable[[str], None]:
-    """Takes lines that are shown at the end of the session."""
-    return _LINES.append
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes lines that are shown at once, and all together at the end of the session."""
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    assert capture is not None and terminal is not None
+
+    def show(line: str) -> None:
+        _LINES.append(line)
+        with capture.global_and_fixture_disabled():
+            terminal.write_line(line)
+
+    return show
 
 
 @pytest.hookimpl(wrapper=True)

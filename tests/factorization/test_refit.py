@@ -9,6 +9,7 @@ import torch
 from assets.activations.site_names import ActivationSite
 from assets.factorization.config import FitConfig
 from assets.factorization.fit_inputs import FitInputs
+from assets.factorization.fit_source import MatrixSource
 from assets.factorization.fitting import make_fit
 from assets.factorization.inputs import FactorizationError
 from assets.factorization.methods import factorize
@@ -43,9 +44,8 @@ def stored(made, snapshot=7):
 
 
 def make(activations, fit, previous=None, settings=SETTINGS, **inputs):
-    return make_fit(
-        activations, fit, inputs_for(len(activations), **inputs), previous, settings=settings
-    )
+    read = inputs_for(len(activations), **inputs)
+    return make_fit(MatrixSource(activations, read), fit, read, previous, settings=settings)
 
 
 def snmf(data, **settings):

@@ -73,6 +73,17 @@ def test_time_travel_reads_what_was(lake: Lake) -> None:
     assert lake.query(f"SELECT count(*) FROM toys AT (VERSION => {first})").item() == 3
 
 
+def test_the_snapshot_that_wrote_a_partition_is_known(lake: Lake) -> None:
+    a, b = PARTITION, {**PARTITION, "fit": "pca-k004"}
+    assert lake.snapshot_of(TABLE, a) is None
+    first = lake.replace({TABLE: toys()}, a, COMMIT)
+    second = lake.replace({TABLE: toys(2)}, b, COMMIT)
+    assert (lake.snapshot_of(TABLE, a), lake.snapshot_of(TABLE, b)) == (first, second)
+    third = lake.replace({TABLE: toys(1)}, a, COMMIT)
+    assert (lake.snapshot_of(TABLE, a), lake.snapshot_of(TABLE, b)) == (third, second)
+    assert (lake.count(TABLE), lake.count(TABLE, a), lake.count(TABLE, b)) == (3, 1, 2)
+
+
 def test_a_partition_is_replaced_and_the_others_stay(lake: Lake) -> None:
     other = {**PARTITION, "fit": "pca-k004"}
     lake.replace({TABLE: toys(3)}, PARTITION, COMMIT)

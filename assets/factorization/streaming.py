@@ -1,0 +1,212 @@
+"""Factorizations larger than memory: shard by shard, with the factors of the fit in memory.
+
+The dictionary is fitted by SemiNMF.fit_blocks, whose coefficients wait in scratch files between
+passes. One pass more solves every token's coefficients for the final dictionary, keeps those above
+zero, and adds up what factorization.py measures. Memory: one shard, the dictionary, and the
+coefficients above zero. For the methods whose coefficients come from the sparse solve.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.sparse import csr_matrix, vstack
+from torch import Tensor
+
+from assets.activations.shards import ActivationReader
+from assets.factorization.config import FitConfig
+from assets.factorization.coordinate_solver import ProgressCallback
+from assets.factorization.factorization import Factorization
+from assets.factorization.inputs import FactorizationError, check_rank
+from assets.factorization.metrics import ExplainedVarianceSum
+from assets.factorization.null_controls import controlled_dictionary, snmf_start
+from assets.factorization.scaling import measure_scales
+from assets.factorization.semi_nmf import SemiNMF
+from assets.factorization.snmf_method import estimator_with, snmf_estimator
+from assets.factorization.token_blocks import ScratchStore, StreamedBlocks
+
+# Copies of the activations that a fit in memory makes: the rows and their scaled transpose.
+COPIES_IN_MEMORY = 2
+BYTES_PER_GIB = 2**30
+
+
+def needs_streaming(fit: FitConfig, n_tokens: int, width: int) -> bool:
+    """Whether a fit in memory would take more than its `max_memory_gib`, and can do without.
+
+    Raises FactorizationError where it would and can't.
+    """
+    needed = COPIES_IN_MEMORY * n_tokens * width * 4 / BYTES_PER_GIB
+    if needed <= fit.max_memory_gib:
+        return False
+    obstacle = None
+    if not fit.is_sparse:
+        obstacle = f"method {fit.method!r}"
+    elif fit.is_iterative and fit.solver != "coordinate":
+        obstacle = f"solver {fit.solver!r}"
+    elif fit.rank == "auto":
+        obstacle = "rank 'auto'"
+    elif fit.stability_seeds:
+        obstacle = f"stability_seeds {fit.stability_seeds}"
+    if obstacle is None:
+        return True
+    raise FactorizationError(
+        f"{n_tokens} tokens × {width} neurons need {needed:.1f} GiB of memory, max_memory_gib is "
+        f"{fit.max_memory_gib:g}, and {obstacle} can't stream over shards: raise max_memory_gib, "
+        "take fewer documents, or leave it to method snmf of fixed rank"
+    )
+
+
+def factorize_streamed(
+    reader: ActivationReader,
+    fit: FitConfig,
+    *,
+    is_massive: Bool[Tensor, " n_tokens"],
+    start_dictionary: Float[Tensor, "k d"] | None = None,
+    device: torch.device | str = "cpu",
+    scratch_folder: Path | None = None,
+    on_iteration: ProgressCallback | None = None,
+) -> tuple[Factorization, float]:
+    """What methods.factorize gives, shard by shard, and the mean row norm that A is divided by.
+
+    The coefficients are a sparse matrix. Scratch files of n_tokens x k x 4 bytes are made in `scratch_folder` (None: the system's place
+    for them) and removed. Raises FactorizationError as `factorize` does.
+    """
+    if not isinstance(fit.rank, int):
+        raise FactorizationError(f"rank {fit.rank!r} found for a streamed fit; expected a number")
+    begin = time.perf_counter()
+    source = ShardRows(reader, is_massive)
+    blocks = source.blocks(device)
+    check_rank(fit.rank, sum(blocks.sizes))
+    if fit.is_iterative:
+        model = snmf_estimator(fit, fit.rank, fit.seed)
+        like = torch.zeros(0, device=device)
+        with ScratchStore(blocks, fit.rank, like, scratch_folder) as store:
+            model.fit_blocks(
+                blocks, start=snmf_start(fit, start_dictionary), store=store,
+                on_iteration=on_iteration,
+            )  # fmt: skip
+        scale, fitted = model.scale_, torch.as_tensor(model.components_)
+    else:
+        model = fitted = None
+        scale = measure_scales(blocks, 0.0).mean_row_norm
+    dictionary = controlled_dictionary(fit, fitted, reader.width).to(device)
+    return _measured_over_shards(source, fit, dictionary, scale, model, device, begin), scale
+
+
+def project_streamed(
+    reader: ActivationReader,
+    fit: FitConfig,
+    dictionary: Float[Tensor, "k d"],
+    scale: float,
+    *,
+    is_massive: Bool[Tensor, " n_tokens"],
+    n_tokens_fit: int,
+    device: torch.device | str = "cpu",
+) -> Factorization:
+    """projection.project_tokens, shard by shard."""
+    source = ShardRows(reader, is_massive)
+    begin = time.perf_counter()
+    rows = dictionary.to(device)
+    projected = _measured_over_shards(source, fit, rows, scale, None, device, begin)
+    reason = f"dictionary kept; {projected.stop_reason}"
+    return replace(projected, n_tokens_fit=n_tokens_fit, stop_reason=reason)
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """The rows of a site's shards, and which of them the fit sees."""
+
+    reader: ActivationReader
+    is_massive: Bool[Tensor, " n_tokens"]
+
+    def shard(self, number: int) -> tuple[Float[Tensor, "n_rows d"], Bool[Tensor, " n_rows"]]:
+        """Rows as stored, and which of them aren't massive."""
+        record = self.reader.shards[number]
+        end = record.first_row + record.n_rows
+        return self.reader.read(number), ~self.is_massive[record.first_row : end]
+
+    def blocks(self, device: torch.device | str) -> StreamedBlocks:
+        """The rows that aren't massive, a block a shard."""
+        sizes = [
+            int((~self.is_massive[s.first_row : s.first_row + s.n_rows]).sum())
+            for s in self.reader.shards
+        ]
+        if not sum(sizes):
+            raise FactorizationError(
+                f"all {self.reader.n_rows} tokens are flagged massive; none is left to fit: raise "
+                "the threshold that flags them"
+            )
+
+        def kept(block: int) -> Tensor:
+            rows, is_fit = self.shard(block)
+            return rows if bool(is_fit.all()) else rows[is_fit]
+
+        return StreamedBlocks(kept, sizes, self.reader.width, device)
+
+
+def _measured_over_shards(
+    source: ShardRows,
+    fit: FitConfig,
+    dictionary: Float[Tensor, "k d"],
+    scale: float,
+    model: SemiNMF | None,
+    device: torch.device | str,
+    begin: float,
+) -> Factorization:
+    """Coefficients of every token, and the numbers that factorization.measured gives."""
+    solver = estimator_with(fit, dictionary, scale)
+    mean = measure_scales(source.blocks(device), 0.0).column_mean
+    on_fit, everywhere = ExplainedVarianceSum(mean), ExplainedVarianceSum(mean)
+    parts: list[csr_matrix] = []
+    is_alive = torch.zeros(dictionary.shape[0], dtype=torch.bool, device=dictionary.device)
+    n_above_zero = n_sweeps = n_unconverged = 0
+    for number in range(len(source.reader.shards)):
+        rows, is_fit = source.shard(number)
+        if not len(rows):
+            continue
+        rows, is_fit = rows.to(device), is_fit.to(device)
+        solved = solver.solve(rows)
+        coefficients = solved.coefficients.t() * scale
+        n_sweeps, n_unconverged = (
+            max(n_sweeps, solved.n_sweeps),
+            n_unconverged + solved.n_unconverged_tokens,
+        )
+        on_fit.add(rows[is_fit], coefficients[is_fit], dictionary)
+        everywhere.add(rows, coefficients, dictionary)
+        is_above = coefficients[is_fit] > 0
+        is_alive |= is_above.any(dim=0)
+        n_above_zero += int(is_above.sum())
+        parts.append(csr_matrix(coefficients.cpu().numpy()))
+    n_fit = int((~source.is_massive).sum())
+    reason = "coefficients solved to convergence for a fixed dictionary"
+    if n_unconverged:
+        reason = (
+            f"{n_unconverged} tokens still moving after {n_sweeps} sweeps of the coefficient solve"
+        )
+    fitted = model if fit.method == "snmf" else None
+    return Factorization(
+        method=fit.method,
+        dictionary=dictionary.cpu(),
+        coefficients=csr_matrix(vstack(parts), dtype=np.float32),
+        offset=None,
+        feature_names=[None] * dictionary.shape[0],
+        objective_trace=fitted.objective_trace_ if fitted else [],
+        explained_variance_trace=fitted.explained_variance_trace_ if fitted else [],
+        n_iter=fitted.n_iter_ if fitted else n_sweeps,
+        is_converged=fitted.is_converged_ if fitted else not n_unconverged,
+        stop_reason=fitted.stop_reason_ if fitted else reason,
+        explained_variance=on_fit.result().uncentred,
+        explained_variance_centered=on_fit.result().centred,
+        explained_variance_all_tokens=everywhere.result().uncentred,
+        l0=n_above_zero / n_fit,
+        n_dead_features=int((~is_alive).sum()),
+        seconds=time.perf_counter() - begin,
+        n_tokens_fit=n_fit,
+        n_massive_excluded=int(source.is_massive.sum()),
+        seed=fit.seed,
+    )
