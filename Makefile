@@ -10,7 +10,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The query of `make sql` goes through the environment, so that no shell reads its quotes and $.
 export Q
 
-.PHONY: setup demo run test test-fast check format ui sql dictionary
+.PHONY: setup demo run test test-fast check format ui sql dictionary bench-factorization ablation
 
 setup: $(STAMP)
 
@@ -36,6 +36,15 @@ test: setup
 
 test-fast: setup
 	$(BIN)/python -m pytest -m 'not slow'
+
+# Each compares in one run and prints ratios; on an idle machine, about an hour.
+bench-factorization: setup
+	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_against_the_paper.py \
+		tests/benchmarks/test_scaling.py tests/benchmarks/test_streaming_memory.py \
+		tests/benchmarks/test_warm_start.py
+
+ablation: setup
+	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_ablation.py
 
 check: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/ruff check .

@@ -30,6 +30,7 @@ from torch import Tensor
 
 COLUMN = "activation"
 ROW_GROUP_SIZE = 4096
+READ_BATCH = 512
 FLOAT16_MAX = 65504.0
 
 
@@ -129,10 +130,12 @@ def complete_shard(path: Path) -> ShardFile | None:
         return None
 
 
-def read_shard(path: Path, expected_sha256: str | None = None) -> Float[Tensor, "n_rows width"]:
+def read_shard(
+    path: Path, expected_sha256: str | None = None, part: int | None = None
+) -> Float[Tensor, "n_rows width"]:
     """The rows of a shard in the dtype stored; raises ShardError when it is not what was written.
 
-    With `expected_sha256` the whole file is checked first.
+    With `expected_sha256` the whole file is checked first; `part` reads one row group alone.
     """
     if not path.is_file():
         raise ShardError(f"shard {path} is missing; materialize the site's activations again")
@@ -144,20 +147,33 @@ def read_shard(path: Path, expected_sha256: str | None = None) -> Float[Tensor, 
                 "changed or damaged; delete it and materialize the site's activations again"
             )
     try:
-        column = pq.read_table(path, columns=[COLUMN], memory_map=True).column(COLUMN)
+        with pq.ParquetFile(path) as file:
+            groups = range(file.num_row_groups) if part is None else [part]
+            n_rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+            element = file.schema_arrow.field(COLUMN).type
+            matrix = np.empty((n_rows, element.list_size), element.value_type.to_pandas_dtype())
+            filled = 0
+            # In small batches: decoding a list column takes several times the memory of its values.
+            for batch in file.iter_batches(READ_BATCH, row_groups=groups, columns=[COLUMN]):
+                values = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+                matrix[filled : filled + len(batch)] = values.reshape(len(batch), -1)
+                filled += len(batch)
     except (pa.ArrowException, OSError) as error:
         raise ShardError(
             f"shard {path} cannot be read as Parquet: {error}; delete it and materialize the "
             "site's activations again"
         ) from error
-    values = column.combine_chunks()
-    flat = (
-        values.flatten()
-        if isinstance(values, pa.Array)
-        else pa.concat_arrays([chunk.flatten() for chunk in values.chunks])
-    )
-    matrix = flat.to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
-    return torch.from_numpy(np.require(matrix, requirements=["W"]))
+    return torch.from_numpy(matrix)
+
+
+@dataclass(frozen=True)
+class ShardPart:
+    """One row group of a shard, in its place in a site's matrix."""
+
+    shard: int
+    part: int
+    first_row: int
+    n_rows: int
 
 
 class ActivationReader:
@@ -194,16 +210,30 @@ class ActivationReader:
         for number, shard in enumerate(self.shards):
             yield shard.first_row, self.read(number).to(dtype)
 
-    def read(self, number: int) -> Float[Tensor, "n_rows width"]:
+    def read(self, number: int, part: int | None = None) -> Float[Tensor, "n_rows width"]:
         """The rows of one shard, by its place in `shards`, in the dtype stored.
 
-        A checksum is compared the first time only: fits read each shard many times.
+        `part` reads one row group of it alone. A checksum is compared the first time only: fits
+        read each shard many times.
         """
         shard = self.shards[number]
         is_new = self._is_verified and number not in self._verified
-        rows = read_shard(self.folder / shard.path, shard.sha256 if is_new else None)
+        rows = read_shard(self.folder / shard.path, shard.sha256 if is_new else None, part)
         self._verified.add(number)
         return rows
+
+    def parts(self) -> list[ShardPart]:
+        """Every row group of every shard, in row order."""
+        return [
+            ShardPart(
+                shard=number,
+                part=part,
+                first_row=shard.first_row + begin,
+                n_rows=min(ROW_GROUP_SIZE, shard.n_rows - begin),
+            )
+            for number, shard in enumerate(self.shards)
+            for part, begin in enumerate(range(0, shard.n_rows, ROW_GROUP_SIZE))
+        ]
 
     def load(
         self,

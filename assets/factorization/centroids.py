@@ -33,7 +33,7 @@ def fit_kmeans(task: FitTask) -> Factors:
         n_clusters=task.rank,
         n_init=1,  # pyright: ignore[reportArgumentType]
         max_iter=task.fit.max_iter,
-        tol=task.fit.tol,
+        tol=task.fit.tolerance,
         random_state=task.seed,
     )
     # More threads would add a cluster's tokens up in an order that varies from run to run.

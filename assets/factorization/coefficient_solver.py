@@ -31,6 +31,8 @@ FEATURE_BLOCK = 16
 # Tokens per pass: a block of coefficients then stays in the processor's cache.
 TOKEN_CHUNK_CPU = 8_192
 TOKEN_CHUNK_ACCELERATOR = 1_048_576
+# How near the minimum for the L1 norm a concave solve begins.
+L1_START_TOL = 1e-2
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,13 @@ def solve_coefficients(
     concavity: float = 0.0,
     start: Float[Tensor, "k n_tokens"] | None = None,
     max_sweeps: int = 200,
-    tol: float = 1e-4,
+    tol: float = 1e-3,
 ) -> SolvedCoefficients:
     """Sweep to convergence, each token by itself.
 
     `neurons` is Aᵀ, `size` the largest number of non-zeros of a dictionary row, `start` a warm
-    start. With a concavity the problem has several minima: the sweeps then begin at the (unique)
-    minimum for the L1 norm, so that the result depends on the token alone. A token is done, and
+    start. With a concavity the problem has several minima: the sweeps then begin near the minimum
+    for the L1 norm. A token is done, and
     left alone, when no coefficient of it moved in a sweep by more than `tol` times its largest
     coefficient (or largest product, if all are zero); so what a token gets does not depend on the
     tokens it is solved with. Tokens left after `max_sweeps` are counted.
@@ -124,9 +126,10 @@ def solve_coefficients(
     gram = dictionary @ dictionary.t()
     solved = products.new_zeros(products.shape) if start is None else start.clone()
     n_sweeps = n_left = 0
-    for bend in dict.fromkeys((0.0, concavity)):
+    stages = [(0.0, max(tol, L1_START_TOL)), (concavity, tol)] if concavity else [(0.0, tol)]
+    for bend, stage_tol in stages:
         swept, n_left = _sweep_to_convergence(
-            solved, products, gram, penalty, bend, max_sweeps, tol
+            solved, products, gram, penalty, bend, max_sweeps, stage_tol
         )
         n_sweeps += swept
     return SolvedCoefficients(solved, n_sweeps, not n_left, n_left)

@@ -64,7 +64,7 @@ class FitConfig(BaseModel):
         default=0.01, gt=0, le=1, description="Share of neurons a feature may use"
     )
     coefficient_penalty: float = Field(
-        default=0.03,
+        default=0.025,
         ge=0,
         le=10,
         description="Penalty on the coefficients, for activations divided by their mean row "
@@ -78,7 +78,7 @@ class FitConfig(BaseModel):
         "hard threshold",
     )
     column_scaling: float = Field(
-        default=0.25,
+        default=0.4,
         ge=0,
         le=1,
         description="How much quiet neurons are raised before the fit: 0 not at all, 1 to equal "
@@ -94,11 +94,12 @@ class FitConfig(BaseModel):
         le=100_000,
         description="Most iterations of a fit; epochs, for sae and transcoder",
     )
-    tol: float = Field(
-        default=1e-4,
+    tol: float | None = Field(
+        default=None,
         ge=0,
         lt=1,
-        description="Relative decrease of the objective below which a fit has converged",
+        description="Relative decrease of the objective below which a fit has converged; left "
+        "out: 3e-4 for snmf, 1e-4 for the others",
     )
     active_features: int | None = Field(
         default=None,
@@ -293,6 +294,13 @@ class FitConfig(BaseModel):
         if self.name is not None:
             parts.append(self.name)
         return "-".join(parts)
+
+    @property
+    def tolerance(self) -> float:
+        """`tol`, or the method's own."""
+        if self.tol is not None:
+            return self.tol
+        return 3e-4 if self.is_iterative else 1e-4
 
     @property
     def is_control(self) -> bool:

@@ -33,6 +33,7 @@ from torch import Tensor
 from assets.factorization.coefficient_solver import (
     FEATURE_BLOCK,
     penalty_value,
+    solve_coefficients,
     sweep_coefficients,
 )
 from assets.factorization.inputs import Divisor
@@ -93,6 +94,7 @@ def fit_coordinate(
     penalty: float,
     *,
     concavity: float = 0.0,
+    is_warm: bool = False,
     max_iter: int,
     tol: float,
     store: CoefficientStore | None = None,
@@ -100,18 +102,25 @@ def fit_coordinate(
 ) -> SolverResult:
     """Fit A / divisor from an initial dictionary with unit rows.
 
-    Stops when an iteration lowers the objective by less than `tol` times its value. `store` keeps
+    Stops when an iteration lowers the objective by less than `tol` times its value. A warm start's
+    coefficients are solved first, for its dictionary as it is, and the L1 norm has no turn: it would
+    only move features from where they ended. `store` keeps
     the coefficients between iterations (default: in memory); they end as they were before the last
     dictionary update.
     """
     dictionary = dictionary.clone()
     store = store or MemoryStore(blocks, dictionary.shape[0], dictionary)
+    if is_warm:
+        for block in each_block(blocks):
+            neurons = blocks.neurons(block, divisor)
+            solved = solve_coefficients(neurons, dictionary, size, penalty, concavity=concavity)
+            store.save(block, solved.coefficients)
     reseeds_left = torch.full((dictionary.shape[0],), MAX_RESEEDS, device=dictionary.device)
     trace: list[float] = []
     variance_trace: list[float] = []
     is_converged, wants_worst = False, True
     squared_norm: float | None = None
-    bend = 0.0
+    bend = concavity if is_warm else 0.0
     for iteration in range(max_iter):
         sums = _sweep_blocks(
             blocks, divisor, dictionary, size, penalty, bend, store, wants_worst, squared_norm

@@ -207,8 +207,9 @@ def coefficient_matrix(
 
 
 def _settings(fit: FitConfig, seed: int) -> dict[str, object]:
+    is_coordinate = fit.is_iterative and fit.solver == "coordinate"
     penalty = fit.coefficient_penalty if fit.is_sparse else None
-    if fit.is_iterative and fit.solver == "multiplicative":
+    if fit.is_iterative and not is_coordinate:
         penalty = 0.0
     return {
         "method": fit.method,
@@ -216,6 +217,8 @@ def _settings(fit: FitConfig, seed: int) -> dict[str, object]:
         "solver": fit.solver if fit.is_iterative else None,
         "keep_fraction": fit.keep_fraction if fit.is_sparse else None,
         "coefficient_penalty": penalty,
+        "penalty_concavity": fit.penalty_concavity if penalty else None,
+        "column_scaling": fit.column_scaling if is_coordinate else None,
         "init": fit.init if fit.is_iterative else None,
         "seed": seed,
     }

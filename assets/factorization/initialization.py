@@ -25,8 +25,10 @@ INITS: tuple[Init, ...] = ("random", "kmeans", "svd")
 # Rounds of spherical k-means: a start, not a clustering.
 KMEANS_ROUNDS = 5
 # Tokens that a start looks at: so many, and so many a feature.
-SAMPLE = 4_096
+SAMPLE = 2_048
 SAMPLE_PER_FEATURE = 20
+# Every so many-th of these is a candidate for a first centre, drawing which is the slow part.
+SEEDING_STRIDE = 4
 # Multiplicative updates never leave zero, so every initial coefficient is at least this.
 SMALLEST_COEFFICIENT = 1e-6
 
@@ -87,7 +89,8 @@ def _spherical_kmeans(
 
 def _spread_tokens(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Unit rows of tokens drawn one by one, far from those drawn before (k-means++, by cosine)."""
-    tokens = unit_rows(neurons.t())
+    stride = SEEDING_STRIDE if neurons.shape[1] >= SEEDING_STRIDE * size else 1
+    tokens = unit_rows(neurons[:, ::stride].t().contiguous())
     distances = (tokens != 0).any(dim=1).double().cpu().clamp(min=1e-12)
     chosen = []
     for _ in range(size):

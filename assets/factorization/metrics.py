@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 # Tokens reconstructed at a time.
-TOKEN_CHUNK = 2_048
+TOKEN_CHUNK = 512
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class ExplainedVariance:
 
 
 class ExplainedVarianceSum:
-    """Explained variance added up over parts of the tokens; `mean` is the mean activation."""
+    """Explained variance added up over parts of the tokens."""
 
-    def __init__(
-        self, mean: Float[Tensor, " d"], offset: Float[Tensor, " d"] | None = None
-    ) -> None:
-        self._mean, self._offset = mean.double(), offset
-        self._residual = self._energy = self._spread = 0.0
+    def __init__(self, offset: Float[Tensor, " d"] | None = None) -> None:
+        self._offset = offset
+        self._sum: Tensor | None = None
+        self._residual = self._energy = 0.0
+        self._n_tokens = 0
 
     def add(
         self,
@@ -50,21 +50,30 @@ class ExplainedVarianceSum:
         for begin in range(0, activations.shape[0], TOKEN_CHUNK):
             rows = slice(begin, begin + TOKEN_CHUNK)
             part = activations[rows].to(dictionary.dtype)
-            reconstruction = coefficients[rows] @ dictionary
+            residual = torch.addmm(part, coefficients[rows], dictionary, alpha=-1)
             if self._offset is not None:
-                reconstruction = reconstruction + self._offset
-            self._residual += float((part - reconstruction).square().sum(dtype=torch.float64))
-            self._energy += float(part.square().sum(dtype=torch.float64))
-            self._spread += float((part - self._mean).square().sum(dtype=torch.float64))
+                residual -= self._offset
+            self._residual += _squares(residual)
+            self._energy += _squares(part)
+            total = part.sum(dim=0, dtype=torch.float64)
+            self._sum = total if self._sum is None else self._sum + total
+        self._n_tokens += activations.shape[0]
 
     def result(self) -> ExplainedVariance:
         """None where a denominator is zero."""
-        # Equal rows leave a spread of rounding errors only.
-        is_constant = self._spread <= 1e-10 * self._energy
+        if self._sum is None or not self._energy:
+            return ExplainedVariance(None, None)
+        # ‖A - mean‖² = ‖A‖² - n ‖mean‖²; equal rows leave rounding errors only.
+        spread = self._energy - _squares(self._sum) / self._n_tokens
+        is_constant = spread <= 1e-6 * self._energy
         return ExplainedVariance(
-            1 - self._residual / self._energy if self._energy > 0 else None,
-            None if is_constant else 1 - self._residual / self._spread,
+            1 - self._residual / self._energy,
+            None if is_constant else 1 - self._residual / spread,
         )
+
+
+def _squares(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
 
 
 def explained_variance(
@@ -74,7 +83,7 @@ def explained_variance(
     offset: Float[Tensor, " d"] | None = None,
 ) -> ExplainedVariance:
     """Explained variance of A by Y Z (+ offset); None where the denominator is zero."""
-    total = ExplainedVarianceSum(activations.mean(dim=0, dtype=torch.float64), offset)
+    total = ExplainedVarianceSum(offset)
     total.add(activations, coefficients, dictionary)
     return total.result()
 

@@ -41,7 +41,7 @@ def fit_nmf(task: FitTask) -> Factors:
         n_components=task.rank,  # pyright: ignore[reportArgumentType]
         init="nndsvda" if task.rank <= min(sample.shape) else "random",
         max_iter=task.fit.max_iter,
-        tol=task.fit.tol,
+        tol=task.fit.tolerance,
         random_state=task.seed,
     )
     with warnings.catch_warnings(), threadpool_limits(limits=1):

@@ -29,11 +29,10 @@ ROW_CHUNK = 1_024
 
 @dataclass(frozen=True)
 class Scales:
-    """c and s; the fit divides by `divisor` = c s. `column_mean` is the mean activation."""
+    """c and s; the fit divides by `divisor` = c s."""
 
     mean_row_norm: float
     columns: Float[Tensor, " d"]
-    column_mean: Float[Tensor, " d"]
 
     @property
     def divisor(self) -> Float[Tensor, " d"]:
@@ -44,24 +43,21 @@ def measure_scales(blocks: TokenBlocks, power: float) -> Scales:
     """One pass over the activations. Raises FactorizationError where all are zero."""
     norm_sum = 0.0
     squares: Tensor | None = None
-    sums: Tensor | None = None
     dtype = torch.float32
     for block in each_block(blocks):
         rows = blocks.rows(block)
-        if squares is None or sums is None:
+        if squares is None:
             dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
             squares = torch.zeros(blocks.width, dtype=torch.float64, device=rows.device)
-            sums = torch.zeros_like(squares)
         for begin in range(0, rows.shape[0], ROW_CHUNK):
             part = rows[begin : begin + ROW_CHUNK].to(dtype)
-            sums += part.sum(dim=0, dtype=torch.float64)
             square = part.square()
             norm_sum += float(square.sum(dim=1).sqrt_().sum(dtype=torch.float64))
             squares += square.sum(dim=0, dtype=torch.float64)
     n_tokens = sum(blocks.sizes)
-    if squares is None or sums is None or norm_sum == 0:
+    if squares is None or norm_sum == 0:
         raise nothing_to_factorize(n_tokens)
     loudness = (squares / n_tokens).sqrt()
     columns = loudness.clamp(min=float(QUIETEST * loudness.mean())) ** power
     columns *= float(((loudness / columns).square().sum() / loudness.square().sum()).sqrt())
-    return Scales(norm_sum / n_tokens, columns.to(dtype), (sums / n_tokens).to(dtype))
+    return Scales(norm_sum / n_tokens, columns.to(dtype))

@@ -26,7 +26,7 @@ def snmf_estimator(fit: FitConfig, rank: int, seed: int) -> SemiNMF:
         penalty_concavity=fit.penalty_concavity,
         column_scaling=fit.column_scaling,
         max_iter=fit.max_iter,
-        tol=fit.tol,
+        tol=fit.tolerance,
         init=fit.init,
         random_state=seed,
     )

@@ -37,7 +37,7 @@ def settings_of(task: FitTask, *, is_tied: bool) -> TopKSettings:
         learning_rate=task.fit.learning_rate,
         batch_tokens=task.fit.batch_tokens,
         max_epochs=task.fit.max_iter,
-        tol=task.fit.tol,
+        tol=task.fit.tolerance,
         seed=task.seed,
         is_tied=is_tied,
     )

@@ -1,4 +1,4 @@
-"""Factorizations larger than memory: shard by shard, with the factors of the fit in memory.
+"""Factorizations larger than memory: shards are read part by part (a row group each).
 
 The dictionary is fitted by SemiNMF.fit_blocks, whose coefficients wait in scratch files between
 passes. One pass more solves every token's coefficients for the final dictionary, keeps those above
@@ -9,7 +9,7 @@ coefficients above zero. For the methods whose coefficients come from the sparse
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
-from assets.activations.shards import ActivationReader
+from assets.activations.shards import ActivationReader, ShardPart
 from assets.factorization.config import FitConfig
 from assets.factorization.coordinate_solver import ProgressCallback
 from assets.factorization.factorization import Factorization
@@ -71,10 +71,11 @@ def factorize_streamed(
     scratch_folder: Path | None = None,
     on_iteration: ProgressCallback | None = None,
 ) -> tuple[Factorization, float]:
-    """What methods.factorize gives, shard by shard, and the mean row norm that A is divided by.
+    """What methods.factorize gives, part by part, and the mean row norm that A is divided by.
 
-    The coefficients are a sparse matrix. Scratch files of n_tokens x k x 4 bytes are made in `scratch_folder` (None: the system's place
-    for them) and removed. Raises FactorizationError as `factorize` does.
+    The coefficients are a sparse matrix. Scratch files of n_tokens x k x 4 bytes are made in
+    `scratch_folder` (None: the system's place for them) and removed. Raises FactorizationError as
+    `factorize` does.
     """
     if not isinstance(fit.rank, int):
         raise FactorizationError(f"rank {fit.rank!r} found for a streamed fit; expected a number")
@@ -117,25 +118,22 @@ def project_streamed(
     return replace(projected, n_tokens_fit=n_tokens_fit, stop_reason=reason)
 
 
-@dataclass(frozen=True)
 class ShardRows:
-    """The rows of a site's shards, and which of them the fit sees."""
+    """The rows of a site's shards, part after part, and which of them the fit sees."""
 
-    reader: ActivationReader
-    is_massive: Bool[Tensor, " n_tokens"]
+    def __init__(self, reader: ActivationReader, is_massive: Bool[Tensor, " n_tokens"]) -> None:
+        self.reader = reader
+        self.is_massive = is_massive.cpu()
+        self.parts = reader.parts()
 
-    def shard(self, number: int) -> tuple[Float[Tensor, "n_rows d"], Bool[Tensor, " n_rows"]]:
-        """Rows as stored, and which of them aren't massive."""
-        record = self.reader.shards[number]
-        end = record.first_row + record.n_rows
-        return self.reader.read(number), ~self.is_massive[record.first_row : end]
+    def read(self, number: int) -> tuple[Float[Tensor, "n_rows d"], Bool[Tensor, " n_rows"]]:
+        """Rows of a part as stored, and which of them aren't massive."""
+        part = self.parts[number]
+        return self.reader.read(part.shard, part.part), self._is_fit(part)
 
     def blocks(self, device: torch.device | str) -> StreamedBlocks:
-        """The rows that aren't massive, a block a shard."""
-        sizes = [
-            int((~self.is_massive[s.first_row : s.first_row + s.n_rows]).sum())
-            for s in self.reader.shards
-        ]
+        """The rows that aren't massive, a block a part."""
+        sizes = [int(self._is_fit(part).sum()) for part in self.parts]
         if not sum(sizes):
             raise FactorizationError(
                 f"all {self.reader.n_rows} tokens are flagged massive; none is left to fit: raise "
@@ -143,10 +141,13 @@ class ShardRows:
             )
 
         def kept(block: int) -> Tensor:
-            rows, is_fit = self.shard(block)
+            rows, is_fit = self.read(block)
             return rows if bool(is_fit.all()) else rows[is_fit]
 
         return StreamedBlocks(kept, sizes, self.reader.width, device)
+
+    def _is_fit(self, part: ShardPart) -> Bool[Tensor, " n_rows"]:
+        return ~self.is_massive[part.first_row : part.first_row + part.n_rows]
 
 
 def _measured_over_shards(
@@ -160,22 +161,17 @@ def _measured_over_shards(
 ) -> Factorization:
     """Coefficients of every token, and the numbers that factorization.measured gives."""
     solver = estimator_with(fit, dictionary, scale)
-    mean = measure_scales(source.blocks(device), 0.0).column_mean
-    on_fit, everywhere = ExplainedVarianceSum(mean), ExplainedVarianceSum(mean)
+    on_fit, everywhere = ExplainedVarianceSum(), ExplainedVarianceSum()
     parts: list[csr_matrix] = []
     is_alive = torch.zeros(dictionary.shape[0], dtype=torch.bool, device=dictionary.device)
     n_above_zero = n_sweeps = n_unconverged = 0
-    for number in range(len(source.reader.shards)):
-        rows, is_fit = source.shard(number)
-        if not len(rows):
-            continue
+    for number in range(len(source.parts)):
+        rows, is_fit = source.read(number)
         rows, is_fit = rows.to(device), is_fit.to(device)
         solved = solver.solve(rows)
         coefficients = solved.coefficients.t() * scale
-        n_sweeps, n_unconverged = (
-            max(n_sweeps, solved.n_sweeps),
-            n_unconverged + solved.n_unconverged_tokens,
-        )
+        n_sweeps = max(n_sweeps, solved.n_sweeps)
+        n_unconverged += solved.n_unconverged_tokens
         on_fit.add(rows[is_fit], coefficients[is_fit], dictionary)
         everywhere.add(rows, coefficients, dictionary)
         is_above = coefficients[is_fit] > 0

@@ -43,10 +43,28 @@ FACTORIZATIONS = Table(
         Column(
             "coefficient_penalty",
             "DOUBLE",
-            "L1 penalty in effect, for activations divided by their mean row norm; NULL for "
-            "methods without one",
+            "Penalty on coefficients in effect, for activations divided by their mean row norm; "
+            "NULL for methods without one",
             nullable=True,
             minimum=0,
+        ),
+        Column(
+            "penalty_concavity",
+            "DOUBLE",
+            "How far the penalty lets go of large coefficients: 0 the L1 norm, near 1 a hard "
+            "threshold; NULL where there is no penalty",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
+        Column(
+            "column_scaling",
+            "DOUBLE",
+            "How much quiet neurons were raised before the fit: 0 not at all, 1 to equal energy; "
+            "NULL where no coordinate fit runs",
+            nullable=True,
+            minimum=0,
+            maximum=1,
         ),
         Column("init", "VARCHAR", "Where the fit starts; NULL where none runs", nullable=True),
         Column("seed", "BIGINT", "Seed of all randomness of the fit", minimum=0),
@@ -109,14 +127,15 @@ FACTORIZATIONS = Table(
         Column(
             "objective_trace",
             "DOUBLE[]",
-            "Objective after each iteration, for activations divided by their mean row norm; NULL "
-            "where nothing is iterated",
+            "Objective after each iteration, for activations as the fit scales them; NULL where "
+            "nothing is iterated",
             nullable=True,
         ),
         Column(
             "explained_variance_trace",
             "DOUBLE[]",
-            "Explained variance after each iteration; NULL where nothing is iterated",
+            "Explained variance after each iteration, of activations as the fit scales them, with "
+            "the coefficients of that iteration; NULL where nothing is iterated",
             nullable=True,
         ),
         Column(

@@ -64,6 +64,11 @@ def _best_level(
             n_components=rank,
             keep_fraction=keep_fraction,
             coefficient_penalty=config.coefficient_penalty,
+            # Dictionary rows are few and of one length: the plain L1 norm on neurons as they are
+            # found planted groups best.
+            penalty_concavity=0.0,
+            column_scaling=0.0,
+            tol=1e-4,
             max_iter=config.max_iter,
             random_state=config.seed + start,
         ).fit(children)

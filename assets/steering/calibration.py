@@ -25,8 +25,8 @@ from torch import Tensor
 
 from assets.activations.hooks import record_sites, run_forward
 from assets.activations.sites import ActivationSite
-from assets.steering.strength_search import FoundStrength, StrengthSearch
 from assets.activations.suffix_forward import PromptGroup, SuffixForward
+from assets.steering.strength_search import FoundStrength, StrengthSearch
 from assets.steering.tables import CALIBRATIONS
 
 SIGN_FACTORS = {"+": 1.0, "-": -1.0}

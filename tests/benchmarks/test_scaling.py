@@ -1,6 +1,7 @@
-"""How the time of an iteration grows with tokens, neurons and features, and what that projects to.
+"""How the time of an iteration grows with tokens, neurons and features, and what that projects.
 
-Three sizes of each, the others fixed; the exponent is the slope of log time by log size (1: linear).
+Three sizes of each, the others fixed; the exponent is the slope of log time by log size (1 is
+linear).
 The projection for a size that no machine here holds multiplies the largest measured time by the
 ratio of sizes, and says what share of it is the one dense product, whose arithmetic is known.
 """

@@ -112,7 +112,7 @@ def test_the_row_of_a_fit():
     assert (row["rank"], row["n_features"], row["width"]) == (6, 6, 40)
     assert row["objective_trace"] == result.objective_trace
     assert row["solver"] == "coordinate"
-    assert row["coefficient_penalty"] == 0.03
+    assert row["coefficient_penalty"] == fit.coefficient_penalty
     assert (row["status"], row["reason"]) == ("ok", None)
     assert row["feature_names"] is None
 

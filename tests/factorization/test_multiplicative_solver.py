@@ -48,7 +48,7 @@ def test_iterations_are_the_papers_updates():
     for _ in range(5):
         expected_y, expected_z = naive_iteration(activations, expected_y.clone(), 3)
         losses.append(0.5 * float((activations - expected_y @ expected_z).square().sum()))
-    result, _ = fit_multiplicative(
+    result, coefficients = fit_multiplicative(
         activations.t().contiguous(), start.t().contiguous(), 3, max_iter=5, tol=0.0
     )
     assert result.objective_trace == pytest.approx(losses, rel=1e-9)

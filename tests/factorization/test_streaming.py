@@ -54,13 +54,19 @@ def dense(fitted: Factorization) -> torch.Tensor:
     return values if isinstance(values, torch.Tensor) else torch.from_numpy(values.toarray())
 
 
+@pytest.fixture(autouse=True)
+def small_row_groups(monkeypatch):
+    """Shards of several parts, though they are small."""
+    monkeypatch.setattr("assets.activations.shards.ROW_GROUP_SIZE", 100)
+
+
 @pytest.mark.parametrize("method", ["snmf", "random", "permuted"])
 def test_a_streamed_fit_is_the_fit_in_memory(planted, tmp_path, method):
     data = planted(noise=0.1)
     data.activations[5] *= 40  # one massive token, left out of both
     reader = written(tmp_path, data.activations)
     is_massive = torch.zeros(600, dtype=torch.bool)
-    is_massive[[5, 210]] = True  # 210: a shard of one token, of which none is left
+    is_massive[[5, 210]] = True  # 210: a part of one token, of which none is left
     fit = FitConfig(method=method, rank=10, keep_fraction=0.05, max_iter=60, tol=1e-6)
     inputs = inputs_for(is_massive)
     in_memory, scale = MatrixSource(reader.load(), inputs).fit(fit, None, lambda *_: None)
@@ -79,6 +85,15 @@ def test_a_streamed_fit_is_the_fit_in_memory(planted, tmp_path, method):
         in_memory.explained_variance_all_tokens, abs=1e-3
     )
     assert not list(tmp_path.glob("coefficients-*")), "scratch files are left"
+
+
+def test_the_parts_of_shards_are_their_rows(planted, tmp_path):
+    reader = written(tmp_path, planted().activations)
+    parts = reader.parts()
+    assert [part.n_rows for part in parts] == [100, 100, 10, 1, 100, 100, 50, 100, 39]
+    rows = torch.cat([reader.read(part.shard, part.part) for part in parts])
+    assert torch.equal(rows.float(), reader.load())
+    assert [part.first_row for part in parts] == [0, 100, 200, 210, 211, 311, 411, 461, 561]
 
 
 def test_a_streamed_projection_is_the_projection_in_memory(planted, tmp_path):

@@ -9,13 +9,13 @@ from torch import nn
 
 from assets.activations.hooks import add_at_site
 from assets.activations.sites import ActivationSite, locate_site
+from assets.activations.suffix_forward import SuffixForward
 from assets.steering.calibration import (
     CalibrationRun,
     calibrate_strengths,
     mean_kl,
     median_activation_norm,
 )
-from assets.activations.suffix_forward import SuffixForward
 from assets.steering.tables import CALIBRATIONS
 from tests.activations.tiny_models import tiny_model
 
