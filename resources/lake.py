@@ -65,7 +65,7 @@ def extension_path(name: str) -> Path:
 
 
 class Lake:
-    """One lake in a folder: `catalog.sqlite`, `data/` (Parquet), `shards/`, `llm_cache/`, `scratch/`.
+    """One lake in a folder: `catalog.sqlite`, `data/` (Parquet), and folders for what it uses.
 
     Safe for several threads, and for several processes on one machine (commits take a file lock).
     """

@@ -103,10 +103,9 @@ def fit_coordinate(
     """Fit A / divisor from an initial dictionary with unit rows.
 
     Stops when an iteration lowers the objective by less than `tol` times its value. A warm start's
-    coefficients are solved first, for its dictionary as it is, and the L1 norm has no turn: it would
-    only move features from where they ended. `store` keeps
-    the coefficients between iterations (default: in memory); they end as they were before the last
-    dictionary update.
+    coefficients are solved first, for its dictionary as it is, and the L1 norm has no turn: it
+    would only move features from where they ended. `store` keeps the coefficients between
+    iterations (default: in memory); they end as they were before the last dictionary update.
     """
     dictionary = dictionary.clone()
     store = store or MemoryStore(blocks, dictionary.shape[0], dictionary)

@@ -27,8 +27,11 @@ KMEANS_ROUNDS = 5
 # Tokens that a start looks at: so many, and so many a feature.
 SAMPLE = 2_048
 SAMPLE_PER_FEATURE = 20
-# Every so many-th of these is a candidate for a first centre, drawing which is the slow part.
+# Drawing first centres is the slow part: every so many-th of these is a candidate, as long as so
+# many are left.
 SEEDING_STRIDE = 4
+CANDIDATES = 512
+CANDIDATES_PER_FEATURE = 5
 # Multiplicative updates never leave zero, so every initial coefficient is at least this.
 SMALLEST_COEFFICIENT = 1e-6
 
@@ -89,7 +92,8 @@ def _spherical_kmeans(
 
 def _spread_tokens(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Unit rows of tokens drawn one by one, far from those drawn before (k-means++, by cosine)."""
-    stride = SEEDING_STRIDE if neurons.shape[1] >= SEEDING_STRIDE * size else 1
+    least = max(CANDIDATES, CANDIDATES_PER_FEATURE * size)
+    stride = max(1, min(SEEDING_STRIDE, neurons.shape[1] // least))
     tokens = unit_rows(neurons[:, ::stride].t().contiguous())
     distances = (tokens != 0).any(dim=1).double().cpu().clamp(min=1e-12)
     chosen = []
