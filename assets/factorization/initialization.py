@@ -25,7 +25,7 @@ INITS: tuple[Init, ...] = ("random", "kmeans", "svd")
 # Rounds of spherical k-means: a start, not a clustering.
 KMEANS_ROUNDS = 5
 # Tokens that a start looks at: so many, and so many a feature.
-SAMPLE = 2_048
+SAMPLE = 4_096
 SAMPLE_PER_FEATURE = 20
 # Drawing first centres is the slow part: every so many-th of these is a candidate, as long as so
 # many are left.

@@ -7,6 +7,7 @@ are taken on the other (`report`), so that nothing reported was tuned on.
 from __future__ import annotations
 
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,14 +59,20 @@ class RealSite:
 
 @functools.cache
 def real_sites(corpus: Corpus) -> tuple[RealSite, ...]:
-    """The six sites' mlp_hidden rows for one half of the bundled corpus."""
+    """The six sites' mlp_hidden rows for one half of the bundled corpus.
+
+    FEATURELAKE_BENCH_MODEL names one of the models to take its three alone.
+    """
     documents = pl.read_ndjson(BUNDLED_CONCEPTS)
     concepts = sorted(documents["concept"].unique().to_list())
     used = concepts[0 if corpus == "tuning" else 1 :: 2]
     documents = documents.filter(pl.col("concept").is_in(used))
     texts = [(str(i), text) for i, text in enumerate(documents["text"])]
     sites = []
+    chosen = os.environ.get("FEATURELAKE_BENCH_MODEL")
     for model, layers in LAYERS.items():
+        if chosen not in (None, model):
+            continue
         subject = load_subject_model(model, cache_folder=CACHE)
         tokenized = tokenize_documents(subject.tokenizer, texts, MAX_TOKENS)
         index = torch.repeat_interleave(
