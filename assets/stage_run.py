@@ -138,16 +138,19 @@ class StageRun:
         frames: Mapping[Table, pl.DataFrame],
         partition: Mapping[str, str],
         *,
-        configs: Sequence[BaseModel | str | None],
+        configs: Sequence[BaseModel | str | None] = (),
+        made_with: str | None = None,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
         side_frames: Mapping[Table, pl.DataFrame] | None = None,
     ) -> Iterator[dg.MaterializeResult]:
         """Commit `frames` (and `side_frames`, which are no assets) and report each table.
 
-        `configs` are the parts of the study that these tables depend on (they make the
-        fingerprint); `metadata` maps a table's name to what its materialization shows.
+        `configs` are the parts of the study that these tables depend on: they make the
+        fingerprint, where `made_with` isn't given as it is. `metadata` maps a table's name to
+        what its materialization shows.
         """
-        made_with = fingerprint(next(iter(frames)).stage, *configs)
+        if made_with is None:
+            made_with = fingerprint(next(iter(frames)).stage, *configs)
         snapshot = self.commit(frames, partition, made_with, side_frames)
         seconds = time.monotonic() - self._started
         for table, frame in frames.items():

@@ -114,7 +114,7 @@ def show_features(console: Console, lake: Lake, study: Study) -> None:
 
     Only of the sites and fits that the study names now; rows of earlier ones stay in the lake.
     """
-    pairs = [(site.key, fit.key) for site in study.sites() for fit in study.fits]
+    pairs = [(site.key, f.key) for site in study.sites() for f in study.fits_at(site.kind)]
     keys = {"sites": [site for site, _ in pairs], "fits": [fit for _, fit in pairs]}
     table = RichTable(title=f"Best features of study {study.name}", show_lines=False)
     for heading in (

@@ -42,7 +42,8 @@ from assets.evidence.vocab_projection import decode_vocabulary
 
 SITE_KINDS_READ = ("mlp_hidden", "mlp_out")
 SIDES = {"+": 1.0, "-": -1.0}
-_START_SEED = 0  # of the eigensolver's start; the eigenvectors do not depend on it
+_START_SEED = 0  # of the eigensolver's start: the same weights give the same eigenvectors
+_LEAST_SHARE = 1e-7  # eigenvalues below this share of the largest are rounding, not B's
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,10 @@ def neuron_weights(
 def top_eigenvectors(
     mlp: GatedMlp, weights: Float[Tensor, " d_mlp"], n_eigenvectors: int
 ) -> Eigenvectors | None:
-    """The `n_eigenvectors` of largest |eigenvalue| of B (d_model at most); None where B is zero.
+    """The eigenvectors of B of largest |λ|, `n_eigenvectors` at most; None where B is zero.
 
+    Those of eigenvalue zero (|λ| <= 1e-7 of the largest |λ|) are left out: any direction that B
+    does not read is one, and which the solver gives is chance. B has rank 2 a neuron used at most.
     B is formed only where that is the smaller thing (more neurons used than d_model); otherwise
     the Lanczos method sees it as an operator. Without convergence there, B is formed after all.
     """
@@ -113,6 +116,8 @@ def top_eigenvectors(
         except ArpackNoConvergence:
             values, vectors = np.linalg.eigh(_formed(a, b, w))
     order = np.argsort(-np.abs(values), kind="stable")[:n]
+    sizes = np.abs(values[order])
+    order = order[sizes > _LEAST_SHARE * sizes[0]]
     rows = vectors[:, order].T
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
     return Eigenvectors(values[order], rows * np.sign(largest), squared)

@@ -99,7 +99,7 @@ class FitConfig(BaseModel):
         ge=0,
         lt=1,
         description="Relative decrease of the objective below which a fit has converged; left "
-        "out: 3e-4 for snmf, 1e-4 for the others",
+        "out: 3e-4 for snmf and permuted, 1e-4 for the others",
     )
     active_features: int | None = Field(
         default=None,
@@ -130,7 +130,9 @@ class FitConfig(BaseModel):
         default="kmeans", description="Where a fit starts"
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="Where a fit is computed; auto: on a GPU where there is one"
+        default="auto",
+        description="Where snmf, random and permuted are computed; auto: on a GPU where there is "
+        "one; the others run on the processor",
     )
     max_memory_gib: float = Field(
         default=8.0,
@@ -249,6 +251,30 @@ class FitConfig(BaseModel):
             raise ValueError(
                 f"active_features {self.active_features} exceeds the rank {self.rank}; expected at "
                 "most the number of features"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> FitConfig:
+        inert: set[str] = set()
+        if not self.is_sparse:
+            inert |= {"keep_fraction", "coefficient_penalty", "penalty_concavity"}
+        if not self.is_iterative:
+            inert |= {"solver", "init", "column_scaling"}
+        if self.rank != "auto":
+            inert |= {"rank_seeds"}
+        ignored = sorted(self.model_fields_set & inert)
+        if self.device == "cuda" and not self.is_sparse:
+            ignored.append("device: cuda")
+        if ignored:
+            raise ValueError(
+                f"{', '.join(ignored)} found for method {self.method!r} with rank {self.rank}, "
+                "where it has no effect; remove it"
+            )
+        if self.split_threshold > self.match_threshold:
+            raise ValueError(
+                f"split_threshold {self.split_threshold} found above match_threshold "
+                f"{self.match_threshold}; expected at most that"
             )
         return self
 

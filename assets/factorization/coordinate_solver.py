@@ -151,6 +151,8 @@ def fit_coordinate(
         reason = f"the objective fell by less than {tol:g} of its value in an iteration"
     else:
         reason = f"max_iter = {max_iter} iterations reached"
+        if bend != concavity:
+            reason += ", before the concave penalty's turn"
     return SolverResult(dictionary, trace, variance_trace, is_converged, reason, bend)
 
 

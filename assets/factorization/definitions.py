@@ -50,20 +50,23 @@ def factorization_assets(
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
-    settings = fingerprint("factorization", spec.fit)
+    # What changes no number must not make a fit anew.
+    settings = fingerprint(
+        "factorization", spec.fit.model_dump_json(exclude={"device", "max_memory_gib", "kinds"})
+    )
     previous = previous_fit(
         {table: run.lake.read(table, spec.partition) for table in PreviousFit.TABLES},
         run.lake.snapshot_of(FACTORIZATIONS, spec.partition),
     )
-    n_massive, sizes = 0, (0, 1)
+    reader = _reader(run, spec.site)
+    n_massive, sizes = 0, (reader.n_rows, reader.width)
     try:
         inputs = _inputs_of(run, spec, Path(studies.folder))
         made_with = inputs.fingerprint(settings, spec.fit)
         if previous is not None and previous.inputs_fingerprint == made_with:
             yield from run.reuse(TABLES, spec.partition, made_with)
             return
-        reader = _reader(run, spec.site)
-        n_massive, sizes = int(inputs.is_massive.sum()), (reader.n_rows, reader.width)
+        n_massive = int(inputs.is_massive.sum())
         source = source_of(
             reader,
             spec.fit,
@@ -79,7 +82,9 @@ def factorization_assets(
                 previous,
                 settings=settings,
                 on_step=lambda what, done, total: (
-                    progress.reach(done, total) if what == "iterations" else None
+                    progress.reach(done, total)
+                    if what == "iterations"
+                    else run.log.info("%s: %d of %d", what, done, total)
                 ),
             )
     except FactorizationError as error:
@@ -104,11 +109,7 @@ def factorization_assets(
     yield from run.write(
         made.frames,
         spec.partition,
-        configs=[
-            spec.fit,
-            str(spec.study.detection.seed) if spec.fit.is_supervised else None,
-            inputs.sae_fingerprint,
-        ],
+        made_with=made_with,
         metadata=_metadata(made),
     )
 
@@ -204,7 +205,8 @@ def _metadata(made: "MadeFit") -> dict[str, dict[str, Any]]:
             "reason": made.rank_choice.reason,
             "candidates": dg.MetadataValue.md(rank_plot(made.rank_choice)),
         }
-    coefficients = made.frames[COEFFICIENTS]["coefficient"].to_list()
+    coefficients = made.frames[COEFFICIENTS]["coefficient"]
+    shown = coefficients.sample(min(len(coefficients), 100_000), seed=0).to_list()
     return {
         FACTORIZATIONS.name: {
             "explained_variance": fitted.explained_variance,
@@ -217,7 +219,7 @@ def _metadata(made: "MadeFit") -> dict[str, dict[str, Any]]:
         },
         COEFFICIENTS.name: {
             "coefficient_histogram": dg.MetadataValue.md(
-                histogram(coefficients, "Coefficients above zero", "coefficient", log=True)
+                histogram(shown, "Coefficients above zero", "coefficient", log=True)
             )
         },
         FEATURE_MATCHES.name: {

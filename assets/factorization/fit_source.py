@@ -110,7 +110,7 @@ class MatrixSource:
         )
 
     def _on_device(self, fit: FitConfig) -> Float[Tensor, "n_tokens d"]:
-        # PCA, k-means and NMF are scikit-learn's, which knows no GPU.
+        # The other methods are small enough, or scikit-learn's, for the processor.
         return self._activations.to(device_of(fit)) if fit.is_sparse else self._activations
 
 
@@ -171,7 +171,8 @@ def source_of(
 
     `input_reader` is of the site that a transcoder reads.
     """
-    if needs_streaming(fit, reader.n_rows, reader.width):
+    width = reader.width + (0 if input_reader is None else input_reader.width)
+    if needs_streaming(fit, reader.n_rows, width):
         return ShardSource(reader, inputs, scratch_folder)
     other = None if input_reader is None else input_reader.load()
     return MatrixSource(reader.load(), inputs, other)

@@ -26,7 +26,7 @@ from assets.factorization.frames import (
     dictionary_frame,
     factorization_frame,
 )
-from assets.factorization.identity import Identities, assign_identities
+from assets.factorization.identity import Identities, assign_identities, kept_identities
 from assets.factorization.rank_choice import RankChoice
 from assets.factorization.refit import PreviousFit, Refit, plan_refit
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
@@ -94,13 +94,16 @@ def make_fit(
             lambda iteration, _: step("iterations", iteration, fit.max_iter),
         )
         stability = stability_rows = None
-    identities = assign_identities(
-        None if previous is None else previous.features,
-        fitted.dictionary,
-        names=fitted.feature_names if any(fitted.feature_names) else None,
-        match_threshold=fit.match_threshold,
-        split_threshold=fit.split_threshold,
-    )
+    if previous is not None and plan.start == "projected":
+        identities = kept_identities(previous.features)
+    else:
+        identities = assign_identities(
+            None if previous is None else previous.features,
+            fitted.dictionary,
+            names=fitted.feature_names if any(fitted.feature_names) else None,
+            match_threshold=fit.match_threshold,
+            split_threshold=fit.split_threshold,
+        )
     if stability_rows is None:
         seeds = source.stability(fit, fitted.dictionary)
         stability, stability_rows = seeds.mean, seeds.frame(identities.feature_ids)

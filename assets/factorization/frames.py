@@ -92,7 +92,7 @@ def factorization_frame(
     history = history or FitHistory(range(f.n_features), f.n_features)
     has_names = any(name is not None for name in f.feature_names)
     return _one_row(
-        _settings(fit, f.seed)
+        settings_of(fit, f.seed)
         | {
             "n_tokens": f.n_tokens,
             "n_tokens_fit": f.n_tokens_fit,
@@ -130,7 +130,7 @@ def failed_factorization_frame(
 ) -> pl.DataFrame:
     """The one row of `factorizations` for a fit that could not be made, with the reason."""
     return _one_row(
-        _settings(fit, fit.seed if seed is None else seed)
+        settings_of(fit, fit.seed if seed is None else seed)
         | {
             "n_tokens": n_tokens,
             "n_tokens_fit": n_tokens - n_massive_excluded,
@@ -206,7 +206,8 @@ def coefficient_matrix(
     )
 
 
-def _settings(fit: FitConfig, seed: int) -> dict[str, object]:
+def settings_of(fit: FitConfig, seed: int) -> dict[str, object]:
+    """The columns of `factorizations` that hold a fit's settings."""
     is_coordinate = fit.is_iterative and fit.solver == "coordinate"
     penalty = fit.coefficient_penalty if fit.is_sparse else None
     if fit.is_iterative and not is_coordinate:

@@ -85,6 +85,14 @@ def first_identities(n_features: int) -> Identities:
     return Identities(ids, n_features, [Match("new", i, None, None) for i in ids], None)
 
 
+def kept_identities(previous: PreviousFeatures) -> Identities:
+    """Ids of a dictionary that stays as it is."""
+    matches = [Match("kept", i, i, 1.0) for i in previous.feature_ids]
+    return Identities(
+        list(previous.feature_ids), previous.next_feature_id, matches, previous.snapshot
+    )
+
+
 def assign_identities(
     previous: PreviousFeatures | None,
     dictionary: Float[Tensor, "k d"],

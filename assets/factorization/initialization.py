@@ -83,11 +83,19 @@ def _spherical_kmeans(
     members = (centres @ neurons).argmax(dim=0)
     sums = centres
     for _ in range(KMEANS_ROUNDS):
-        sums = torch.zeros_like(centres).index_add_(0, members, neurons.t().contiguous())
+        sums = _sums_of_clusters(neurons, members, n_clusters)
         is_empty = torch.bincount(members, minlength=n_clusters) == 0
         centres = torch.where(is_empty[:, None], centres, unit_rows(sums))
         members = (centres @ neurons).argmax(dim=0)
     return torch.where((sums == 0).all(dim=1, keepdim=True), centres, sums), members
+
+
+def _sums_of_clusters(neurons: Tensor, members: Tensor, n_clusters: int) -> Tensor:
+    if neurons.is_cuda:
+        # There index_add adds in any order, and the same fit would not give the same start.
+        return torch.nn.functional.one_hot(members, n_clusters).t().to(neurons) @ neurons.t()
+    sums = torch.zeros(n_clusters, neurons.shape[0], dtype=neurons.dtype)
+    return sums.index_add_(0, members, neurons.t().contiguous())
 
 
 def _spread_tokens(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -150,4 +150,10 @@ def _from_hub(path: str) -> Path:
         )
     inside = "/".join(parts[2:])
     wanted = [f"{inside}/{name}".lstrip("/") for name in (CONFIG_FILE, WEIGHTS_FILE)]
-    return Path(snapshot_download("/".join(parts[:2]), allow_patterns=wanted)) / inside
+    try:
+        return Path(snapshot_download("/".join(parts[:2]), allow_patterns=wanted)) / inside
+    except Exception as error:  # the hub's client fails in many ways: offline, 404, gated
+        raise FactorizationError(
+            f"sae path {path!r} could not be fetched: {error}; check the spelling and the network, "
+            "or give a local folder"
+        ) from error

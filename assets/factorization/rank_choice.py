@@ -138,8 +138,8 @@ def choose_rank(
 
     `group_of_token` numbers the document of each token: tokens of one document are alike, so a
     document goes to one half as a whole. Massive tokens take no part. `on_fit(done, total)` is
-    called after each fit. Raises FactorizationError for fewer than two documents, and where no
-    candidate admits a fit.
+    called after each rank's fits. Raises FactorizationError for fewer than two documents, and
+    where no candidate admits a fit.
     """
     matrix = as_matrix(activations)
     if is_massive is not None:

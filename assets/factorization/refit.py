@@ -5,10 +5,10 @@
     warm_start, same settings, snmf or permuted         warm: the last dictionary is the start
     else                                                cold: from the seed
 
-"Same settings" means those that decide what the dictionary can be: method, number of features,
-width, keep_fraction, solver, init and seed. A warm fit depends on the fits before it; the column
-started_from_snapshot leads from one to the next, and `warm_start: false` gives fits without
-history.
+"Same settings" means those that decide what the dictionary can be: width, number of features and
+what `factorizations` records of method, sparsity, penalty, scaling, solver, init and seed. A warm
+fit depends on the fits before it; the column started_from_snapshot leads from one to the next, and
+`warm_start: false` gives fits without history.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from assets.factorization.comparison_tables import FEATURE_STABILITY, RANK_CHOICES
 from assets.factorization.config import FitConfig
-from assets.factorization.frames import Start, dictionary_matrix, feature_ids_of
+from assets.factorization.frames import Start, dictionary_matrix, feature_ids_of, settings_of
 from assets.factorization.identity import PreviousFeatures
 from assets.factorization.tables import DICTIONARY, FACTORIZATIONS
 from assets.shared.schema import Table
@@ -108,12 +108,10 @@ def plan_refit(
 
 
 def _same_settings(row: dict[str, Any], fit: FitConfig, rank: int | None, width: int) -> bool:
+    wanted = settings_of(fit, fit.seed)
+    del wanted["rank"]
     return (
-        row["method"] == fit.method
-        and row["width"] == width
-        and row["seed"] == fit.seed
+        row["width"] == width
         and (rank is None or row["n_features"] == rank)
-        and row["keep_fraction"] == (fit.keep_fraction if fit.is_sparse else None)
-        and row["solver"] == (fit.solver if fit.is_iterative else None)
-        and row["init"] == (fit.init if fit.is_iterative else None)
+        and all(row[name] == value for name, value in wanted.items())
     )

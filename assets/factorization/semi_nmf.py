@@ -2,12 +2,11 @@
 
 The mathematics is in coordinate_solver.py (default), multiplicative_solver.py (the paper's) and
 coefficient_solver.py; this file checks input, chooses the solver and restores units. A matrix in
-memory and a stream of blocks (`fit_blocks`, `transform_blocks`) take the same path.
+memory and a stream of blocks (`fit_blocks`) take the same path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -41,7 +40,6 @@ from assets.factorization.token_blocks import (
     CoefficientStore,
     MatrixBlocks,
     TokenBlocks,
-    each_block,
 )
 
 Solver = Literal["coordinate", "multiplicative"]
@@ -163,7 +161,9 @@ class SemiNMF(TransformerMixin, BaseEstimator):
             coefficients = self._fit_multiplicative(matrix, start, on_iteration)
         else:
             self.fit_blocks(MatrixBlocks(matrix), start=start, on_iteration=on_iteration)
-            coefficients = self.solve(matrix).coefficients
+            solved = self.solve(matrix)
+            coefficients = solved.coefficients
+            self.stop_reason_ = solved_reason(self.stop_reason_, solved.n_unconverged_tokens)
         self.n_dead_ = int((~(coefficients > 0).any(dim=1)).sum())
         coefficients = coefficients.t() * self.scale_
         explained = explained_variance(
@@ -230,12 +230,6 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         """
         return _like(X, self.solve(as_matrix(X)).coefficients.t() * self.scale_)
 
-    def transform_blocks(self, blocks: TokenBlocks) -> Iterator[Tensor]:
-        """`transform` of each block in turn (those without tokens give no rows)."""
-        for block in each_block(blocks):
-            solved = self._solve_neurons(blocks.neurons(block, self.scale_))
-            yield (solved.coefficients.t() * self.scale_).contiguous()
-
     def solve(self, matrix: Tensor) -> SolvedCoefficients:
         """`transform` with its convergence record; coefficients are in scaled units, transposed."""
         check_is_fitted(self, "components_")
@@ -244,14 +238,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
                 f"found activations of width {matrix.shape[1]}; the dictionary was fitted on width "
                 f"{self.n_features_in_}"
             )
-        return self._solve_neurons(neuron_rows(matrix, self.scale_))
-
-    @property
-    def effective_penalty(self) -> float:
-        """λ as the solver uses it: the multiplicative one knows none."""
-        return self.coefficient_penalty if self.solver == "coordinate" else 0.0
-
-    def _solve_neurons(self, neurons: Tensor) -> SolvedCoefficients:
+        neurons = neuron_rows(matrix, self.scale_)
         return solve_coefficients(
             neurons,
             torch.as_tensor(self.components_).to(neurons),
@@ -259,6 +246,11 @@ class SemiNMF(TransformerMixin, BaseEstimator):
             self.effective_penalty,
             concavity=self.penalty_concavity if self.effective_penalty else 0.0,
         )
+
+    @property
+    def effective_penalty(self) -> float:
+        """λ as the solver uses it: the multiplicative one knows none."""
+        return self.coefficient_penalty if self.solver == "coordinate" else 0.0
 
     def _fit_multiplicative(
         self, matrix: Tensor, start: Activations | None, on_iteration: ProgressCallback | None
@@ -328,6 +320,13 @@ class SemiNMF(TransformerMixin, BaseEstimator):
             )
         if self.max_iter < 1:
             raise FactorizationError(f"max_iter {self.max_iter} found; expected at least 1")
+
+
+def solved_reason(stop_reason: str, n_unconverged_tokens: int) -> str:
+    """Why a fit ended, and how many tokens' final coefficients were still moving."""
+    if not n_unconverged_tokens:
+        return stop_reason
+    return f"{stop_reason}; the final coefficients of {n_unconverged_tokens} tokens still moved"
 
 
 def _like(given: Activations, values: Tensor) -> Activations:

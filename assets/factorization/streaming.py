@@ -26,12 +26,13 @@ from assets.factorization.inputs import FactorizationError, check_rank
 from assets.factorization.metrics import ExplainedVarianceSum
 from assets.factorization.null_controls import controlled_dictionary, snmf_start
 from assets.factorization.scaling import measure_scales
-from assets.factorization.semi_nmf import SemiNMF
+from assets.factorization.semi_nmf import SemiNMF, solved_reason
 from assets.factorization.snmf_method import estimator_with, snmf_estimator
 from assets.factorization.token_blocks import ScratchStore, StreamedBlocks
 
-# Copies of the activations that a fit in memory makes: the rows and their scaled transpose.
-COPIES_IN_MEMORY = 2
+# Copies of the activations that a fit in memory makes: all rows, those of the fit, and their scaled
+# transpose.
+COPIES_IN_MEMORY = 3
 BYTES_PER_GIB = 2**30
 
 
@@ -195,7 +196,7 @@ def _measured_over_shards(
         explained_variance_trace=fitted.explained_variance_trace_ if fitted else [],
         n_iter=fitted.n_iter_ if fitted else n_sweeps,
         is_converged=fitted.is_converged_ if fitted else not n_unconverged,
-        stop_reason=fitted.stop_reason_ if fitted else reason,
+        stop_reason=solved_reason(fitted.stop_reason_, n_unconverged) if fitted else reason,
         explained_variance=on_fit.result().uncentred,
         explained_variance_centered=on_fit.result().centred,
         explained_variance_all_tokens=everywhere.result().uncentred,

@@ -37,7 +37,7 @@ class Fit:
     """A fit as the lake has it: dictionary row i is the feature `feature_ids[i]`.
 
     `coefficients` has the columns row, feature_id and coefficient; `mean_row` is the site's mean
-    over the tokens of the fit.
+    over the tokens that are not massive.
     """
 
     feature_ids: Sequence[int]

@@ -120,6 +120,17 @@ class HierarchyConfig(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _groups_list_a_concept_once(self) -> HierarchyConfig:
+        for name, concepts in self.groups.items():
+            twice = sorted({concept for concept in concepts if concepts.count(concept) > 1})
+            if twice:
+                raise ValueError(
+                    f"groups.{name} lists {', '.join(map(repr, twice))} more than once; expected "
+                    "each concept once: a concept has one feature in a group; remove the others"
+                )
+        return self
+
     def ranks_for(self, n_features: int) -> tuple[int, ...]:
         """The ranks of the levels above `n_features` features.
 

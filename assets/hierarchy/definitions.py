@@ -49,6 +49,7 @@ def hierarchy_tree(
     from assets.activations.shards import ActivationReader, ShardRecord
     from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
     from assets.hierarchy.neuron_overlap import neuron_overlap_frame
+    from assets.hierarchy.token_sample import sampled_rows
     from assets.hierarchy.tree_frames import edges_frame, parents_frame, stored_levels
     from assets.hierarchy.tree_study import study_tree
 
@@ -66,11 +67,20 @@ def hierarchy_tree(
     ]
     is_massive = run.lake.read(TOKENS, site, columns=("row", "is_massive")).sort("row")
     kept = torch.from_numpy(~is_massive["is_massive"].to_numpy())
+    reader = ActivationReader(shards, run.lake.shards_folder)
+    chosen = sampled_rows(
+        kept,
+        reader.width,
+        spec.fit.max_memory_gib,
+        n_least=len(feature_ids),
+        seed=config.seed,
+    )
     with Progress(run.log, "fine-tuning", config.fine_tune_max_iter, "iterations") as progress:
         tree = study_tree(
             dictionary,
-            ActivationReader(shards, run.lake.shards_folder).load(keep=kept),
+            lambda: reader.load(keep=chosen),
             config,
+            n_tokens=int(kept.sum()),
             penalty=fitted["coefficient_penalty"] or 0.0,
             offset=fitted["offset_vector"],
             on_iteration=lambda i, _: progress.reach(i, config.fine_tune_max_iter),
@@ -94,7 +104,7 @@ def hierarchy_tree(
             NEURON_OVERLAP: neuron_overlap_frame(dictionary, feature_ids),
         },
         spec.partition,
-        configs=[config],
+        configs=[config, str(spec.fit.max_memory_gib)],
         metadata={
             HIERARCHY_LEVELS.name: {
                 "levels": dg.MetadataValue.md(tree.as_markdown()),

@@ -100,11 +100,29 @@ HIERARCHY_LEVELS = Table(
         _share(
             "explained_variance",
             "1 - |A - YZ|² / |A|² with Z what this level makes of the features, Y solved for it, "
-            "over the tokens of the fit; NULL for permuted dictionaries",
+            "over n_tokens_used tokens that are not massive; NULL for permuted dictionaries",
         ),
         _share(
             "explained_variance_tuned",
             "The same after fine-tuning: one tree, hence one number for all its levels",
+        ),
+        Column(
+            "n_tokens_used",
+            "BIGINT",
+            "Tokens that explained_variance and the fine-tuning are of; fewer than n_tokens: a "
+            "random sample (by seed), as many as the fit's max_memory_gib holds, and no fewer than "
+            "features; NULL for permuted dictionaries",
+            unit="tokens",
+            nullable=True,
+            minimum=1,
+        ),
+        Column(
+            "n_tokens",
+            "BIGINT",
+            "The site's tokens that are not massive; NULL for permuted dictionaries",
+            unit="tokens",
+            nullable=True,
+            minimum=1,
         ),
         Column(
             "edge_concentration",

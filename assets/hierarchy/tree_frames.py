@@ -115,13 +115,15 @@ def levels_frame(
     permutation: int = 0,
     seed: int,
     explained_variances: Sequence[float] | None = None,
+    n_tokens_used: int | None = None,
+    n_tokens: int | None = None,
     tuning: FineTuning | None = None,
     why_untuned: str = "fine_tune is off",
 ) -> pl.DataFrame:
     """Rows of `hierarchy_levels` of one recursion of `dictionary`.
 
     `permutation` 0 is the fit's own dictionary; `explained_variances` are the activations', one a
-    level, None where they are not computed.
+    level, None where they are not computed, over `n_tokens_used` of `n_tokens` tokens.
     """
     stored = stored_levels(levels, None if tuning is None else tuning.after.tree)
     children, tuned_children = dictionary, dictionary
@@ -145,6 +147,8 @@ def levels_frame(
                 "children_explained_variance_tuned": tuned_share,
                 "explained_variance": of_activations,
                 "explained_variance_tuned": tuning and tuning.after.explained_variance,
+                "n_tokens_used": n_tokens_used,
+                "n_tokens": n_tokens,
                 "edge_concentration": edge_concentration(kept.weights_before),
                 "edges_per_child": len(_edges(kept.weights_before, edge_threshold)[0])
                 / len(level.weights),

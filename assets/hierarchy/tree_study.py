@@ -6,7 +6,7 @@ together. The fit's own dictionary is not changed: fine-tuning moves edges and p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -38,6 +38,8 @@ _SHOWN = (
     "children_explained_variance_tuned",
     "explained_variance",
     "explained_variance_tuned",
+    "n_tokens_used",
+    "n_tokens",
     "edge_concentration",
 )
 
@@ -64,26 +66,31 @@ def _cell(value: float | int | None) -> str:
 
 def study_tree(
     dictionary: Float[Tensor, "k d"],
-    activations: Float[Tensor, "n_tokens d"],
+    load_activations: Callable[[], Float[Tensor, "n_tokens_used d"]],
     config: HierarchyConfig,
     *,
     penalty: float,
+    n_tokens: int | None = None,
     offset: Sequence[float] | None = None,
     on_iteration: ProgressCallback | None = None,
 ) -> TreeStudy:
     """The tree of a dictionary, and its rows of `hierarchy_levels`.
 
-    `activations` are those of the fit, massive tokens left out; `penalty` is the fit's, `offset`
-    what it adds to YZ. Raises ValueError if the first rank is not below the number of features.
+    `load_activations` gives the site's, massive tokens left out, or a sample of them
+    (token_sample.py), and is called only where there are levels; `n_tokens` is how many there are
+    in all (None: those given). `penalty` is the fit's, `offset` what it adds to YZ.
+    Raises ValueError if the first rank is not below the number of features.
     """
     levels = recursive_snmf(dictionary, config)
     frames = [HIERARCHY_LEVELS.empty().drop(HIERARCHY_LEVELS.partition_by)]
     tuning = None
     if levels:
-        matrix = as_matrix(activations)
+        matrix = as_matrix(load_activations())
+        n_used = len(matrix)
         if offset is not None:
             matrix = matrix - torch.tensor(offset, dtype=matrix.dtype)
         neurons = neuron_rows(matrix, mean_row_norm(matrix))
+        del matrix
         trees = [
             Tree(tuple(one.weights for one in levels[: level.level + 1]), level.dictionary)
             for level in levels
@@ -108,6 +115,8 @@ def study_tree(
                 config.edge_threshold,
                 seed=config.seed,
                 explained_variances=explained,
+                n_tokens_used=n_used,
+                n_tokens=n_used if n_tokens is None else n_tokens,
                 tuning=tuning,
             )
         )

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from factorization.conftest import settings_for
 
 from assets.factorization.config import FitConfig
 from assets.factorization.frames import (
@@ -28,7 +29,7 @@ PARTITION = {"site": "demo:model@L1.mlp_hidden", "fit": "snmf-k006"}
 def fitted(method="snmf", **settings):
     activations = torch.randn(90, 40, generator=torch.Generator().manual_seed(0))
     rank = {} if method == "diff_means" else {"rank": 6}
-    fit = FitConfig(method=method, keep_fraction=0.1, **(rank | settings))
+    fit = FitConfig(method=method, **settings_for(method, keep_fraction=0.1, **rank, **settings))
     is_massive = torch.zeros(90, dtype=torch.bool)
     is_massive[4] = True
     concepts = ["a", "b", None] * 30

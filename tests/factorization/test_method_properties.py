@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from factorization.conftest import settings_for
 
 from assets.factorization.config import FitConfig
 from assets.factorization.factorization import Factors, FitTask, measured
@@ -19,9 +20,8 @@ N_TOKENS = 40
 
 def config(method, rank=4, **settings):
     chosen = {} if method == "diff_means" else {"rank": 2 * rank if method == "pca" else rank}
-    return FitConfig(
-        method=method, keep_fraction=0.4, **(chosen | {"max_iter": 30, "init": "random"} | settings)
-    )
+    values = {"keep_fraction": 0.4, "max_iter": 30, "init": "random"} | chosen | settings
+    return FitConfig(method=method, **settings_for(method, **values))
 
 
 def plain(n_tokens=N_TOKENS, width=WIDTH):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from factorization.conftest import settings_for
 
 from assets.factorization.config import FitConfig
 from assets.factorization.inputs import FactorizationError
@@ -37,7 +38,9 @@ def concept_activations(seed=0):
 
 def config(method, **settings):
     rank = {} if method == "diff_means" else {"rank": 8}
-    return FitConfig(method=method, keep_fraction=0.03, **(rank | settings))
+    return FitConfig(
+        method=method, **settings_for(method, **({"keep_fraction": 0.03} | rank | settings))
+    )
 
 
 def mlp_inputs(activations):

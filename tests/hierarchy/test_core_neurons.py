@@ -184,6 +184,11 @@ def test_no_groups_give_no_rows():
     assert GROUP_MEMBERS.conform(frame, PARTITION).is_empty()
 
 
+def test_a_concept_listed_twice_in_a_group_is_an_error_that_names_it():
+    with pytest.raises(ValidationError, match=r"groups\.days lists 'Mon' more than once"):
+        HierarchyConfig(groups={"colours": ["red", "blue"], "days": ["Mon", "Mon", "Tue"]})
+
+
 def test_config_of_groups_is_checked():
     assert HierarchyConfig(groups={"days": ["Mon", "Tue"]}).groups == {"days": ("Mon", "Tue")}
     for wrong in ({"core_share": 0}, {"n_null_draws": -1}, {"group_target_kl_nats": 0}):

@@ -90,7 +90,7 @@ def test_the_weekday_experiment_on_a_real_model(cache_folder: Path) -> None:
 
     tree = study_tree(
         dictionary,
-        activations[kept],
+        lambda: activations[kept],
         HierarchyConfig(n_starts=2, n_permutations=1, fine_tune_max_iter=15),
         penalty=0.03,
     )

@@ -28,7 +28,8 @@ FEATURE_IDS = [3 * i + 5 for i in range(24)]
 @pytest.fixture(scope="module")
 def study():
     dictionary, _ = planted_tree()
-    return study_tree(dictionary, activations_of(dictionary, noise=0.3), CONFIG, penalty=0.03)
+    activations = activations_of(dictionary, noise=0.3)
+    return study_tree(dictionary, lambda: activations, CONFIG, penalty=0.03)
 
 
 def level_of(weights, dictionary, level=0):
@@ -95,6 +96,8 @@ def test_levels_say_what_tuning_brought_beside_permuted_trees(study):
     assert own["explained_variance"].is_sorted(descending=True), "each level explains less"
     assert null["explained_variance"].null_count() == len(null)
     assert null["seed"].n_unique() == 2
+    assert null["n_tokens_used"].null_count() == null["n_tokens"].null_count() == len(null)
+    assert own["n_tokens_used"].equals(own["n_tokens"].alias("n_tokens_used")), "no sample"
     assert "children_explained_variance" in study.as_markdown()
 
 
@@ -104,10 +107,20 @@ def test_explained_variance_through_a_level_is_that_of_the_best_coefficients():
     flat = HierarchyConfig(
         ranks=(23,), fine_tune=False, n_permutations=0, coefficient_penalty=0, n_starts=1
     )
-    rows = study_tree(dictionary, activations_of(dictionary), flat, penalty=0.0).rows
+    rows = study_tree(dictionary, lambda: activations_of(dictionary), flat, penalty=0.0).rows
     assert rows["explained_variance"].item() > 0.97
     assert rows["explained_variance_tuned"].null_count() == 1
     assert rows["tuning_stop_reason"].item() == "fine_tune is off"
+
+
+def test_a_sample_says_how_many_tokens_of_how_many():
+    dictionary, _ = planted_tree()
+    activations = activations_of(dictionary)
+    config = HierarchyConfig(ranks=(6,), n_starts=1, n_permutations=0, fine_tune=False)
+    rows = study_tree(
+        dictionary, lambda: activations[:50], config, penalty=0.0, n_tokens=len(activations)
+    ).rows
+    assert rows.select("n_tokens_used", "n_tokens").rows() == [(50, len(activations))]
 
 
 def test_an_offset_is_taken_off_first():
@@ -115,8 +128,10 @@ def test_an_offset_is_taken_off_first():
     matrix = activations_of(dictionary)
     offset = torch.linspace(-1, 1, WIDTH)
     config = HierarchyConfig(ranks=(6,), n_starts=1, n_permutations=0, fine_tune=False)
-    plain = study_tree(dictionary, matrix, config, penalty=0.0)
-    moved = study_tree(dictionary, matrix + offset, config, penalty=0.0, offset=offset.tolist())
+    plain = study_tree(dictionary, lambda: matrix, config, penalty=0.0)
+    moved = study_tree(
+        dictionary, lambda: matrix + offset, config, penalty=0.0, offset=offset.tolist()
+    )
     assert moved.rows["explained_variance"].item() == pytest.approx(
         plain.rows["explained_variance"].item(), abs=1e-4
     )
@@ -124,12 +139,16 @@ def test_an_offset_is_taken_off_first():
 
 def test_the_same_input_gives_the_same_rows(study):
     dictionary, _ = planted_tree()
-    again = study_tree(dictionary, activations_of(dictionary, noise=0.3), CONFIG, penalty=0.03)
+    activations = activations_of(dictionary, noise=0.3)
+    again = study_tree(dictionary, lambda: activations, CONFIG, penalty=0.03)
     assert again.rows.equals(study.rows)
 
 
-def test_too_few_features_have_no_rows():
-    study = study_tree(torch.eye(3), torch.eye(3), HierarchyConfig(), penalty=0.0)
+def test_too_few_features_have_no_rows_and_read_no_activations():
+    def read():
+        raise AssertionError("activations were read")
+
+    study = study_tree(torch.eye(3), read, HierarchyConfig(), penalty=0.0)
     assert study.levels == [] and study.tuning is None
     stored = stored_levels([], None)
     for frame, table in (

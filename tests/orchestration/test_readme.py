@@ -26,4 +26,12 @@ def test_every_make_target_that_the_readme_names_exists() -> None:
 
 
 def test_no_placeholder_is_left() -> None:
-    assert not re.findall(r"@[A-Z_]+@", (PROJECT / "README.md").read_text(encoding="utf-8"))
+    for path in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        assert not re.findall(r"@[A-Z_]+@|^[A-Z_]{6,}$|\. [A-Z_]{6,}$", text, re.MULTILINE), path
+
+
+def test_every_file_that_the_docs_link_to_exists() -> None:
+    for path in (PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8"))
+        assert not [link for link in links if not (path.parent / link).exists()], path
