@@ -84,6 +84,21 @@ class StageRun:
         assert isinstance(keys, dg.MultiPartitionKey)
         return self._studies.fit(keys.keys_by_dimension["site"], keys.keys_by_dimension["fit"])
 
+    def fitted_row(self, spec: FitSpec) -> dict[str, Any]:
+        """The row of `factorizations` that a later stage goes on from.
+
+        Raises ValueError where there is none, where the fit failed, and where the site's
+        activations were captured anew since, so that the coefficients are of other tokens.
+        """
+        from assets.activations.tables import ACTIVATION_SHARDS
+        from assets.factorization.frames import fitted_row
+        from assets.factorization.tables import FACTORIZATIONS
+
+        shards = self.lake.read(ACTIVATION_SHARDS, {"site": spec.site.key}, columns=("sha256",))
+        return fitted_row(
+            self.lake.read(FACTORIZATIONS, spec.partition), shards["sha256"].to_list()
+        )
+
     def commit(
         self,
         frames: Mapping[Table, pl.DataFrame],

@@ -7,7 +7,7 @@ import dagster as dg
 from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
 from assets.corpus.tables import DOCUMENTS
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES, TABLES
-from assets.factorization.tables import DICTIONARY, FACTORIZATIONS
+from assets.factorization.tables import DICTIONARY
 from assets.labels.tables import LABELS, LLM_CALLS
 from assets.partitions import SITE_FITS, site_of_fit
 from assets.shared.plots import histogram
@@ -53,7 +53,7 @@ def detection_assets(
         with_scores,
     )
     from assets.detection.site_scores import corpus_scores, sentence_scores
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.labels.chosen_labels import chosen_labels
@@ -63,7 +63,7 @@ def detection_assets(
     config = spec.study.detection
     site = {"site": spec.site.key}
     subject = subject_models.load(spec.site.model)
-    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    fitted = run.fitted_row(spec)
     feature_ids = feature_ids_of(fitted)
     dictionary = dictionary_matrix(
         run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]

@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.activations.tables import TOKENS
 from assets.evidence.tables import BILINEAR_VIEW, CONTEXTS, VOCAB_PROJECTION
-from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY
 from assets.partitions import SITE_FITS, site_of_fit
 from assets.shared.plots import histogram
 from assets.shared.progress import Progress
@@ -31,11 +31,10 @@ def contexts_asset(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.contexts import build_contexts
-    from assets.factorization.frames import fitted_row
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
-    fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    run.fitted_row(spec)
     frame = build_contexts(
         run.lake.read(COEFFICIENTS, spec.partition, columns=("row", "feature_id", "coefficient")),
         run.lake.read(TOKENS, {"site": spec.site.key}),
@@ -58,12 +57,12 @@ def vocab_projection_asset(
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.vocab_projection import project_vocabulary, unprojectable_because
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
     subject = subject_models.load(spec.site.model)
-    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    fitted = run.fitted_row(spec)
     feature_ids = feature_ids_of(fitted)
     dictionary = dictionary_matrix(
         run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
@@ -103,14 +102,14 @@ def bilinear_view_asset(
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.bilinear_view import unreadable_because, view_bilinear
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.factorization.strength_order import strongest_features
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.evidence.bilinear
     subject = subject_models.load(spec.site.model)
-    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    fitted = run.fitted_row(spec)
     feature_ids = feature_ids_of(fitted)
     why_empty = unreadable_because(subject.model, spec.site.activation_site)
     frame = BILINEAR_VIEW.empty().drop(BILINEAR_VIEW.partition_by)

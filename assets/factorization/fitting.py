@@ -22,6 +22,7 @@ from assets.factorization.fit_inputs import FitInputs
 from assets.factorization.fit_source import FitSource
 from assets.factorization.frames import (
     FitHistory,
+    activations_digest,
     coefficients_frame,
     dictionary_frame,
     factorization_frame,
@@ -115,6 +116,7 @@ def make_fit(
         activation_scale=scale,
         stability=stability,
         inputs_fingerprint=fingerprint,
+        activations_digest=activations_digest(inputs.shards),
     )
     return MadeFit(
         fit=fit,

@@ -8,6 +8,7 @@ columns are declared in tables.py; site and fit are added by who writes them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -82,6 +83,7 @@ class FitHistory:
     activation_scale: float | None = None
     stability: float | None = None
     inputs_fingerprint: str | None = None
+    activations_digest: str | None = None
 
 
 def factorization_frame(
@@ -142,10 +144,16 @@ def failed_factorization_frame(
     )
 
 
-def fitted_row(factorizations: pl.DataFrame) -> dict[str, Any]:
+def activations_digest(shards: Sequence[str]) -> str:
+    """Hash (16 hex digits) of the checksums of a site's activation files, in order."""
+    return hashlib.sha256("|".join(shards).encode()).hexdigest()[:16]
+
+
+def fitted_row(factorizations: pl.DataFrame, shards: Sequence[str] | None = None) -> dict[str, Any]:
     """The row of one site and fit, which later stages begin with.
 
-    Raises ValueError where there is none, or where the fit failed.
+    `shards` are the checksums of the site's activation files as they are now. Raises ValueError
+    where there is no row, where the fit failed, and where it was made of other activations.
     """
     if factorizations.is_empty():
         raise ValueError(
@@ -157,6 +165,11 @@ def fitted_row(factorizations: pl.DataFrame) -> dict[str, Any]:
         raise ValueError(
             f"the factorization of this site and fit has status {row['status']!r}, expected 'ok': "
             f"{row['reason']}; mend the cause and materialize `factorizations` again"
+        )
+    if shards is not None and row["activations_digest"] not in (None, activations_digest(shards)):
+        raise ValueError(
+            "the factorization of this site and fit was made of other activations than the site "
+            "has now (its refit may have failed); materialize `factorizations` again"
         )
     return row
 

@@ -204,6 +204,13 @@ FACTORIZATIONS = Table(
             "rows are reused",
             nullable=True,
         ),
+        Column(
+            "activations_digest",
+            "VARCHAR",
+            "Hash of the activations' files; where the site's have another the coefficients are of "
+            "other tokens",
+            nullable=True,
+        ),
         Column("seconds", "DOUBLE", "Wall time of the fit", unit="s", nullable=True, minimum=0),
         *status_columns("ok or failed"),
     ),

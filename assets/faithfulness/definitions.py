@@ -44,7 +44,7 @@ def faithfulness_assets(
 
     from assets.activations.shards import ActivationReader, ShardRecord
     from assets.activations.tokenization import special_prefix
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.factorization.strength_order import strongest_features
     from assets.faithfulness.measure import Fit, mean_row_of, measure_faithfulness
     from assets.faithfulness.sample import sample_documents
@@ -54,7 +54,7 @@ def faithfulness_assets(
     config = spec.study.faithfulness
     site = {"site": spec.site.key}
     subject = subject_models.load(spec.site.model)
-    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    fitted = run.fitted_row(spec)
     feature_ids = feature_ids_of(fitted)
     coefficients = run.lake.read(
         COEFFICIENTS, spec.partition, columns=("row", "feature_id", "coefficient")

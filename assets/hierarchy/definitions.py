@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
 from assets.corpus.tables import DOCUMENTS
-from assets.factorization.tables import DICTIONARY, FACTORIZATIONS
+from assets.factorization.tables import DICTIONARY
 from assets.hierarchy.group_tables import (
     GROUP_MEMBERS,
     GROUP_STEERING,
@@ -47,7 +47,7 @@ def hierarchy_tree(
     import torch
 
     from assets.activations.shards import ActivationReader, ShardRecord
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.hierarchy.neuron_overlap import neuron_overlap_frame
     from assets.hierarchy.token_sample import sampled_rows
     from assets.hierarchy.tree_frames import edges_frame, parents_frame, stored_levels
@@ -57,7 +57,7 @@ def hierarchy_tree(
     spec = run.fit()
     config = spec.study.hierarchy
     site = {"site": spec.site.key}
-    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    fitted = run.fitted_row(spec)
     feature_ids = sorted(feature_ids_of(fitted))
     dictionary = dictionary_matrix(
         run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
@@ -127,7 +127,7 @@ def feature_groups(
 
     from assets.activations.shards import ActivationReader, ShardRecord
     from assets.detection.site_scores import corpus_scores
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.hierarchy.core_neurons import member_rows, neuron_groups_frame
     from assets.hierarchy.group_members import concept_groups, group_members_frame, members_of
 
@@ -144,7 +144,7 @@ def feature_groups(
     groups = concept_groups(
         config.groups, dict(with_concept.select("concept", "parent_concept").iter_rows())
     )
-    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    fitted = run.fitted_row(spec)
     feature_ids = feature_ids_of(fitted)
     dictionary = dictionary_matrix(
         run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
@@ -189,7 +189,7 @@ def group_steering(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.hierarchy.core_neurons import member_rows
     from assets.hierarchy.group_members import members_of
     from assets.hierarchy.group_steering import measured_tokens, plan_interventions, steer_groups
@@ -201,7 +201,7 @@ def group_steering(
     frame = GROUP_STEERING.empty().drop(GROUP_STEERING.partition_by)
     if config.groups:
         subject = subject_models.load(spec.site.model)
-        fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+        fitted = run.fitted_row(spec)
         feature_ids = feature_ids_of(fitted)
         dictionary = dictionary_matrix(
             run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
-from assets.factorization.tables import COEFFICIENTS, FACTORIZATIONS
+from assets.factorization.tables import COEFFICIENTS
 from assets.labels.tables import LABEL_SCORES, LABELS, LLM_CALLS
 from assets.partitions import SITE_FITS
 from assets.shared.progress import Progress
@@ -27,7 +27,7 @@ def labels_assets(
     studies: StudiesResource,
     chat: ChatResource,
 ) -> Iterator[dg.MaterializeResult]:
-    from assets.factorization.frames import feature_ids_of, fitted_row
+    from assets.factorization.frames import feature_ids_of
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import join_llm_calls
@@ -39,7 +39,7 @@ def labels_assets(
     config = spec.study.labels
     limit = config.max_features_controls if spec.fit.is_control else config.max_features
     contexts = run.lake.read(CONTEXTS, spec.partition)
-    feature_ids = feature_ids_of(fitted_row(run.lake.read(FACTORIZATIONS, spec.partition)))
+    feature_ids = feature_ids_of(run.fitted_row(spec))
     coefficients = run.lake.read(
         COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")
     )

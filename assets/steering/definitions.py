@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.evidence.tables import VOCAB_PROJECTION
-from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY
 from assets.labels.tables import LABELS, LLM_CALLS
 from assets.partitions import SITE_FITS
 from assets.shared.plots import markdown_plot
@@ -34,7 +34,7 @@ def steering_assets(
 ) -> Iterator[dg.MaterializeResult]:
     import polars as pl
 
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of, fitted_row
+    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
@@ -47,7 +47,7 @@ def steering_assets(
     spec = run.fit()
     config = spec.study.steering
     subject = subject_models.load(spec.site.model)
-    fitted = fitted_row(run.lake.read(FACTORIZATIONS, spec.partition))
+    fitted = run.fitted_row(spec)
     known_ids = feature_ids_of(fitted)
     dictionary = dictionary_matrix(
         run.lake.read(DICTIONARY, spec.partition), known_ids, fitted["width"]

@@ -11,6 +11,7 @@ from factorization.conftest import settings_for
 from assets.factorization.config import FitConfig
 from assets.factorization.frames import (
     FitHistory,
+    activations_digest,
     coefficient_matrix,
     coefficients_frame,
     dictionary_frame,
@@ -103,6 +104,15 @@ def test_later_stages_learn_why_there_is_no_fit():
     failed = failed_factorization_frame(fit, "too few tokens", n_tokens=3, width=40)
     with pytest.raises(ValueError, match=r"status 'failed'.*too few tokens"):
         fitted_row(failed)
+
+
+def test_a_fit_of_other_activations_is_refused():
+    result, fit = fitted()
+    history = FitHistory(list(range(6)), 6, activations_digest=activations_digest(["a", "b"]))
+    frame = FACTORIZATIONS.conform(factorization_frame(result, fit, history), PARTITION)
+    assert fitted_row(frame, ["a", "b"])["n_features"] == 6
+    with pytest.raises(ValueError, match="made of other activations"):
+        fitted_row(frame, ["b", "a"])
 
 
 def test_the_row_of_a_fit():
