@@ -100,7 +100,7 @@ def fit_coefficients(
     """The activations' coefficients under a fixed tree, solved; no anchor in the objective."""
     rows = tree.rows_of_level(0)
     solved = solve_coefficients(
-        neurons, rows, rows.shape[1], penalty, start=start, max_sweeps=MAX_SWEEPS
+        neurons, rows, rows.shape[1], penalty, start=start, max_sweeps=MAX_SWEEPS, tol=1e-4
     ).coefficients
     squared_norm = _squared_norm(neurons)
     total = float(solved.sum(dtype=torch.float64))
