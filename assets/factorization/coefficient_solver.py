@@ -31,6 +31,8 @@ FEATURE_BLOCK = 16
 # Tokens per pass: a block of coefficients then stays in the processor's cache.
 TOKEN_CHUNK_CPU = 8_192
 TOKEN_CHUNK_ACCELERATOR = 1_048_576
+# Squared norms below this count as zero: their inverse is no float32.
+SMALLEST_LENGTH = 1e-30
 # How near the minimum for the L1 norm a concave solve begins.
 L1_START_TOL = 1e-2
 
@@ -84,7 +86,7 @@ def sweep_coefficients(
             gradient = torch.addmm(products[block, tokens], gram[block], chunk, alpha=-1)
             for i in range(block.stop - start):
                 j = start + i
-                if lengths[j] == 0:
+                if lengths[j] < SMALLEST_LENGTH:
                     coefficients[j, tokens] = 0
                     gradient[i] = 0
                     continue

@@ -274,3 +274,10 @@ def test_an_unfinished_solve_says_so():
     assert not solved.is_converged
     assert solved.n_sweeps == 1
     assert solved.n_unconverged_tokens > 0
+
+
+def test_a_row_too_short_to_divide_by_counts_as_zero():
+    dictionary = torch.tensor([[1.0, 0.0], [0.0, 1e-21]])
+    swept = torch.ones(2, 3)
+    sweep_coefficients(swept, dictionary @ torch.ones(2, 3), dictionary @ dictionary.t(), 0.0)
+    assert torch.equal(swept, torch.tensor([[1.0] * 3, [0.0] * 3]))
