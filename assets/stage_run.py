@@ -8,7 +8,8 @@ one materialization a table (row counts, snapshot, plots, cost) with its checks.
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
@@ -19,6 +20,12 @@ from assets.shared.schema import Table
 from assets.table_checks import check_specs, check_table
 from resources.lake import Commit, Lake, LakeResource
 from resources.study import FitSpec, SiteSpec, StudiesResource, Study
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from assets.activations.shards import ActivationReader
 
 SNAPSHOT_METADATA = "lake_snapshot"
 
@@ -61,6 +68,15 @@ def specs_of_checks(tables: Sequence[Table]) -> list[dg.AssetCheckSpec]:
     return [spec for table in tables for spec in check_specs(table)]
 
 
+@dataclass(frozen=True)
+class StoredFit:
+    """A fit read back: its row of `factorizations`, and its dictionary in the order of ids."""
+
+    row: dict[str, Any]
+    feature_ids: list[int]
+    dictionary: 'Float[Tensor, "k d"]'
+
+
 class StageRun:
     """One materialization of a stage's tables for one partition."""
 
@@ -97,6 +113,26 @@ class StageRun:
         shards = self.lake.read(ACTIVATION_SHARDS, {"site": spec.site.key}, columns=("sha256",))
         return fitted_row(
             self.lake.read(FACTORIZATIONS, spec.partition), shards["sha256"].to_list()
+        )
+
+    def fitted(self, spec: FitSpec) -> "StoredFit":
+        """The fit that a later stage goes on from. Raises ValueError as `fitted_row` does."""
+        from assets.factorization.frames import dictionary_matrix, feature_ids_of
+        from assets.factorization.tables import DICTIONARY
+
+        row = self.fitted_row(spec)
+        ids = sorted(feature_ids_of(row))
+        frame = self.lake.read(DICTIONARY, spec.partition)
+        return StoredFit(row, ids, dictionary_matrix(frame, ids, row["width"]))
+
+    def activations(self, site: SiteSpec) -> "ActivationReader":
+        """A site's activations, read shard by shard when asked."""
+        from assets.activations.shards import ActivationReader, ShardRecord
+        from assets.activations.tables import ACTIVATION_SHARDS
+
+        rows = self.lake.read(ACTIVATION_SHARDS, {"site": site.key}).to_dicts()
+        return ActivationReader(
+            [ShardRecord.from_row(row) for row in rows], self.lake.shards_folder
         )
 
     def commit(

@@ -43,7 +43,6 @@ def detection_assets(
     import numpy as np
     import polars as pl
 
-    from assets.activations.shards import ActivationReader, ShardRecord
     from assets.detection.corpus_concepts import corpus_concept_rows
     from assets.detection.probe_sentences import (
         generated_concept_rows,
@@ -53,7 +52,6 @@ def detection_assets(
         with_scores,
     )
     from assets.detection.site_scores import corpus_scores, sentence_scores
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.labels.chosen_labels import chosen_labels
@@ -63,11 +61,7 @@ def detection_assets(
     config = spec.study.detection
     site = {"site": spec.site.key}
     subject = subject_models.load(spec.site.model)
-    fitted = run.fitted_row(spec)
-    feature_ids = feature_ids_of(fitted)
-    dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
-    )
+    fitted = run.fitted(spec)
 
     chosen = chosen_labels(run.lake.read(LABELS, spec.partition))
     limit = config.max_features_controls if spec.fit.is_control else config.max_features
@@ -91,28 +85,25 @@ def detection_assets(
             subject.tokenizer,
             spec.site.activation_site,
             sentences,
-            dictionary,
+            fitted.dictionary,
             max_tokens=spec.study.activations.max_tokens_per_document,
             massive_norm=spec.study.activations.massive_norm_ratio * median_norm,
         )
-        probes = with_scores(probes, sentences, scores, feature_ids)
+        probes = with_scores(probes, sentences, scores, fitted.feature_ids)
 
     documents = run.lake.read(
         DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
     )
-    shards = [
-        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
-    ]
     of_corpus = corpus_concept_rows(
         corpus_scores(
-            ActivationReader(shards, run.lake.shards_folder),
+            run.activations(spec.site),
             tokens,
             documents["document_id"].to_list(),
-            dictionary,
+            fitted.dictionary,
         ),
         documents["concept"].to_list(),
         config,
-        feature_ids=feature_ids,
+        feature_ids=fitted.feature_ids,
     )
     detected = pl.concat([generated_concept_rows(probes, labels, config), of_corpus])
     aurocs = of_corpus["auroc"].drop_nulls().to_list()

@@ -57,27 +57,24 @@ def vocab_projection_asset(
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.vocab_projection import project_vocabulary, unprojectable_because
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
     subject = subject_models.load(spec.site.model)
-    fitted = run.fitted_row(spec)
-    feature_ids = feature_ids_of(fitted)
-    dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
-    )
+    fitted = run.fitted(spec)
     why_empty = unprojectable_because(spec.site.activation_site)
     frame = VOCAB_PROJECTION.empty().drop(VOCAB_PROJECTION.partition_by)
     if why_empty is None:
-        with Progress(run.log, "vocabulary projection", len(dictionary), "features") as progress:
+        with Progress(
+            run.log, "vocabulary projection", len(fitted.feature_ids), "features"
+        ) as progress:
             frame = project_vocabulary(
                 subject.model,
                 subject.tokenizer,
                 spec.site.activation_site,
-                dictionary.to(subject.device),
+                fitted.dictionary.to(subject.device),
                 n_vocab=spec.study.evidence.n_vocab,
-                feature_ids=feature_ids,
+                feature_ids=fitted.feature_ids,
                 on_progress=progress.reach,
             )
     yield from run.write(
@@ -102,32 +99,27 @@ def bilinear_view_asset(
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.bilinear_view import unreadable_because, view_bilinear
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.factorization.strength_order import strongest_features
 
     run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.evidence.bilinear
     subject = subject_models.load(spec.site.model)
-    fitted = run.fitted_row(spec)
-    feature_ids = feature_ids_of(fitted)
+    fitted = run.fitted(spec)
     why_empty = unreadable_because(subject.model, spec.site.activation_site)
     frame = BILINEAR_VIEW.empty().drop(BILINEAR_VIEW.partition_by)
     if why_empty is None:
-        dictionary = dictionary_matrix(
-            run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
-        )
         coefficients = run.lake.read(
             COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")
         )
         viewed = strongest_features(coefficients, config.max_features)
-        rows = [feature_ids.index(feature_id) for feature_id in viewed]
+        rows = [fitted.feature_ids.index(feature_id) for feature_id in viewed]
         with Progress(run.log, "bilinear view", len(viewed), "features") as progress:
             frame = view_bilinear(
                 subject.model,
                 subject.tokenizer,
                 spec.site.activation_site,
-                dictionary[rows],
+                fitted.dictionary[rows],
                 feature_ids=viewed,
                 n_eigenvectors=config.n_eigenvectors,
                 n_tokens=config.n_tokens,

@@ -23,7 +23,6 @@ from resources.lake import LakeResource
 from resources.study import FitSpec, SiteSpec, StudiesResource
 
 if TYPE_CHECKING:
-    from assets.activations.shards import ActivationReader
     from assets.factorization.fit_inputs import FitInputs
     from assets.factorization.fitting import MadeFit
 
@@ -58,7 +57,7 @@ def factorization_assets(
         {table: run.lake.read(table, spec.partition) for table in PreviousFit.TABLES},
         run.lake.snapshot_of(FACTORIZATIONS, spec.partition),
     )
-    reader = _reader(run, spec.site)
+    reader = run.activations(spec.site)
     n_massive, sizes = 0, (reader.n_rows, reader.width)
     try:
         inputs = _inputs_of(run, spec, Path(studies.folder))
@@ -71,7 +70,7 @@ def factorization_assets(
             reader,
             spec.fit,
             inputs,
-            input_reader=None if spec.input_site is None else _reader(run, spec.input_site),
+            input_reader=None if spec.input_site is None else run.activations(spec.input_site),
             scratch_folder=run.lake.scratch_folder,
         )
         with Progress(run.log, f"fit {spec.fit.key}", spec.fit.max_iter, "iterations") as progress:
@@ -112,13 +111,6 @@ def factorization_assets(
         made_with=made_with,
         metadata=_metadata(made),
     )
-
-
-def _reader(run: StageRun, site: SiteSpec) -> "ActivationReader":
-    from assets.activations.shards import ActivationReader, ShardRecord
-
-    rows = run.lake.read(ACTIVATION_SHARDS, {"site": site.key}).to_dicts()
-    return ActivationReader([ShardRecord.from_row(row) for row in rows], run.lake.shards_folder)
 
 
 def _inputs_of(run: StageRun, spec: FitSpec, study_folder: Path) -> "FitInputs":

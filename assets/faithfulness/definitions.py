@@ -42,9 +42,7 @@ def faithfulness_assets(
 ) -> Iterator[dg.MaterializeResult]:
     import torch
 
-    from assets.activations.shards import ActivationReader, ShardRecord
     from assets.activations.tokenization import special_prefix
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.factorization.strength_order import strongest_features
     from assets.faithfulness.measure import Fit, mean_row_of, measure_faithfulness
     from assets.faithfulness.sample import sample_documents
@@ -54,28 +52,20 @@ def faithfulness_assets(
     config = spec.study.faithfulness
     site = {"site": spec.site.key}
     subject = subject_models.load(spec.site.model)
-    fitted = run.fitted_row(spec)
-    feature_ids = feature_ids_of(fitted)
+    fitted = run.fitted(spec)
     coefficients = run.lake.read(
         COEFFICIENTS, spec.partition, columns=("row", "feature_id", "coefficient")
     )
     tokens = run.lake.read(
         TOKENS, site, columns=("row", "document_id", "position", "token_id", "is_massive")
     ).sort("row")
-    shards = [
-        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
-    ]
-    offset = fitted["offset_vector"]
+    offset = fitted.row["offset_vector"]
     fit = Fit(
-        feature_ids=feature_ids,
-        dictionary=dictionary_matrix(
-            run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
-        ),
+        feature_ids=fitted.feature_ids,
+        dictionary=fitted.dictionary,
         coefficients=coefficients,
         offset=None if offset is None else torch.tensor(offset),
-        mean_row=mean_row_of(
-            ActivationReader(shards, run.lake.shards_folder), (~tokens["is_massive"]).to_list()
-        ),
+        mean_row=mean_row_of(run.activations(spec.site), (~tokens["is_massive"]).to_list()),
     )
     sample = sample_documents(
         tokens, special_prefix(subject.tokenizer), config.n_documents, config.seed

@@ -46,8 +46,6 @@ def hierarchy_tree(
 ) -> Iterator[dg.MaterializeResult]:
     import torch
 
-    from assets.activations.shards import ActivationReader, ShardRecord
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.hierarchy.neuron_overlap import neuron_overlap_frame
     from assets.hierarchy.token_sample import sampled_rows
     from assets.hierarchy.tree_frames import edges_frame, parents_frame, stored_levels
@@ -57,32 +55,25 @@ def hierarchy_tree(
     spec = run.fit()
     config = spec.study.hierarchy
     site = {"site": spec.site.key}
-    fitted = run.fitted_row(spec)
-    feature_ids = sorted(feature_ids_of(fitted))
-    dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
-    )
-    shards = [
-        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
-    ]
+    fitted = run.fitted(spec)
     is_massive = run.lake.read(TOKENS, site, columns=("row", "is_massive")).sort("row")
     kept = torch.from_numpy(~is_massive["is_massive"].to_numpy())
-    reader = ActivationReader(shards, run.lake.shards_folder)
+    reader = run.activations(spec.site)
     chosen = sampled_rows(
         kept,
         reader.width,
         spec.fit.max_memory_gib,
-        n_least=len(feature_ids),
+        n_least=len(fitted.feature_ids),
         seed=config.seed,
     )
     with Progress(run.log, "fine-tuning", config.fine_tune_max_iter, "iterations") as progress:
         tree = study_tree(
-            dictionary,
+            fitted.dictionary,
             lambda: reader.load(keep=chosen),
             config,
             n_tokens=int(kept.sum()),
-            penalty=fitted["coefficient_penalty"] or 0.0,
-            offset=fitted["offset_vector"],
+            penalty=fitted.row["coefficient_penalty"] or 0.0,
+            offset=fitted.row["offset_vector"],
             on_iteration=lambda i, _: progress.reach(i, config.fine_tune_max_iter),
         )
     stored = stored_levels(tree.levels, tree.tuning and tree.tuning.after.tree)
@@ -98,10 +89,10 @@ def hierarchy_tree(
         )
     yield from run.write(
         {
-            FEATURE_EDGES: edges_frame(stored, config.edge_threshold, feature_ids),
+            FEATURE_EDGES: edges_frame(stored, config.edge_threshold, fitted.feature_ids),
             PARENT_FEATURES: parents_frame(stored),
             HIERARCHY_LEVELS: tree.rows,
-            NEURON_OVERLAP: neuron_overlap_frame(dictionary, feature_ids),
+            NEURON_OVERLAP: neuron_overlap_frame(fitted.dictionary, fitted.feature_ids),
         },
         spec.partition,
         configs=[config, str(spec.fit.max_memory_gib)],
@@ -125,9 +116,7 @@ def feature_groups(
 ) -> Iterator[dg.MaterializeResult]:
     import polars as pl
 
-    from assets.activations.shards import ActivationReader, ShardRecord
     from assets.detection.site_scores import corpus_scores
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.hierarchy.core_neurons import member_rows, neuron_groups_frame
     from assets.hierarchy.group_members import concept_groups, group_members_frame, members_of
 
@@ -144,30 +133,23 @@ def feature_groups(
     groups = concept_groups(
         config.groups, dict(with_concept.select("concept", "parent_concept").iter_rows())
     )
-    fitted = run.fitted_row(spec)
-    feature_ids = feature_ids_of(fitted)
-    dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
-    )
-    shards = [
-        ShardRecord.from_row(row) for row in run.lake.read(ACTIVATION_SHARDS, site).to_dicts()
-    ]
+    fitted = run.fitted(spec)
     members = group_members_frame(
         groups,
         corpus_scores(
-            ActivationReader(shards, run.lake.shards_folder),
+            run.activations(spec.site),
             run.lake.read(TOKENS, site, columns=("row", "document_id", "is_massive")),
             documents["document_id"].to_list(),
-            dictionary,
+            fitted.dictionary,
         ),
         documents["concept"].to_list(),
-        feature_ids,
+        fitted.feature_ids,
         spec.study.detection.seed,
     )
     neurons = [NEURON_GROUPS.empty().drop(NEURON_GROUPS.partition_by)]
     for group in groups:
         concepts, ids = members_of(members, group.name)
-        rows = member_rows(dictionary, feature_ids, ids, config.member_keep_fraction)
+        rows = member_rows(fitted.dictionary, fitted.feature_ids, ids, config.member_keep_fraction)
         neurons.append(neuron_groups_frame(group.name, concepts, ids, rows, config.core_share))
     yield from run.write(
         {GROUP_MEMBERS: members, NEURON_GROUPS: pl.concat(neurons)},
@@ -189,7 +171,6 @@ def group_steering(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.hierarchy.core_neurons import member_rows
     from assets.hierarchy.group_members import members_of
     from assets.hierarchy.group_steering import measured_tokens, plan_interventions, steer_groups
@@ -201,11 +182,7 @@ def group_steering(
     frame = GROUP_STEERING.empty().drop(GROUP_STEERING.partition_by)
     if config.groups:
         subject = subject_models.load(spec.site.model)
-        fitted = run.fitted_row(spec)
-        feature_ids = feature_ids_of(fitted)
-        dictionary = dictionary_matrix(
-            run.lake.read(DICTIONARY, spec.partition), feature_ids, fitted["width"]
-        )
+        fitted = run.fitted(spec)
         members = run.lake.read(GROUP_MEMBERS, spec.partition)
         documents = run.lake.read(
             DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("concept",)
@@ -217,7 +194,9 @@ def group_steering(
             for planned in plan_interventions(
                 name,
                 concepts,
-                member_rows(dictionary, feature_ids, ids, config.member_keep_fraction),
+                member_rows(
+                    fitted.dictionary, fitted.feature_ids, ids, config.member_keep_fraction
+                ),
                 core_share=config.core_share,
                 n_null_draws=config.n_null_draws,
                 seed=config.seed,

@@ -34,7 +34,6 @@ def steering_assets(
 ) -> Iterator[dg.MaterializeResult]:
     import polars as pl
 
-    from assets.factorization.frames import dictionary_matrix, feature_ids_of
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
@@ -47,17 +46,14 @@ def steering_assets(
     spec = run.fit()
     config = spec.study.steering
     subject = subject_models.load(spec.site.model)
-    fitted = run.fitted_row(spec)
-    known_ids = feature_ids_of(fitted)
-    dictionary = dictionary_matrix(
-        run.lake.read(DICTIONARY, spec.partition), known_ids, fitted["width"]
-    )
+    fitted = run.fitted(spec)
     limit = config.max_features_controls if spec.fit.is_control else config.max_features
     feature_ids = strongest_features(
         run.lake.read(COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")), limit
     )
-    row_of = {feature_id: row for row, feature_id in enumerate(known_ids)}
-    directions = dictionary[[row_of[feature_id] for feature_id in feature_ids]].to(subject.device)
+    row_of = {feature_id: row for row, feature_id in enumerate(fitted.feature_ids)}
+    rows = [row_of[feature_id] for feature_id in feature_ids]
+    directions = fitted.dictionary[rows].to(subject.device)
     prompt_ids = [subject.tokenizer(prompt)["input_ids"] for prompt in config.neutral_prompts]
     promoted = run.lake.read(VOCAB_PROJECTION, spec.partition).filter(sign="+")
     own_tokens = {
