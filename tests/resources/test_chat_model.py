@@ -3,132 +3,19 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from misbehaving_endpoint import KEY, Endpoint, HttpAnswer, ask, completion, prompt_of
 
-from assets.labels.config import LlmConfig
-from assets.shared.chat import ChatReply, ChatRequest
-from resources.chat_model import ChatModel
-from resources.llm_cache import Answer, LlmCache, LlmCacheError
-
-KEY = "sk-test-1234567890abcdef"
 LABEL_SCHEMA = {
     "type": "object",
     "properties": {"label": {"type": "string"}},
     "required": ["label"],
     "additionalProperties": False,
 }
-
-
-def completion(text: str, **message: Any) -> dict[str, Any]:
-    return {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "m",
-        "choices": [
-            {
-                "index": 0,
-                "finish_reason": "stop",
-                "message": {"role": "assistant", "content": text, **message},
-                "logprobs": {
-                    "content": [
-                        {"token": " ", "logprob": -0.1, "bytes": None, "top_logprobs": []},
-                        {
-                            "token": "Yes",
-                            "logprob": -0.5,
-                            "bytes": None,
-                            "top_logprobs": [
-                                {"token": "Yes", "logprob": -0.5, "bytes": None},
-                                {"token": "No", "logprob": -1.0, "bytes": None},
-                            ],
-                        },
-                    ]
-                },
-            }
-        ],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14},
-    }
-
-
-@dataclass
-class HttpAnswer:
-    status: int = 200
-    body: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
-    sleep_seconds: float = 0.0
-
-
-class Endpoint:
-    """`answer(request body, how many times this prompt came before)` decides every reply."""
-
-    def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.answer: Callable[[dict[str, Any], int], HttpAnswer] = lambda body, n: HttpAnswer(
-            body=completion(f"echo {prompt_of(body)}")
-        )
-        self._lock = threading.Lock()
-        endpoint = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with endpoint._lock:
-                    before = sum(prompt_of(b) == prompt_of(body) for b in endpoint.requests)
-                    endpoint.requests.append(body)
-                answer = endpoint.answer(body, before)
-                time.sleep(answer.sleep_seconds)
-                body = answer.body
-                content = body if isinstance(body, bytes) else json.dumps(body).encode()
-                try:
-                    self.send_response(answer.status)
-                    self.send_header("Content-Type", "application/json")
-                    self.send_header("Content-Length", str(len(content)))
-                    for name, value in answer.headers.items():
-                        self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(content)
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # the client gave up waiting
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def model(self, tmp_path: Path | None = None, **options: Any) -> ChatModel:
-        config = LlmConfig(
-            model="m", **{"timeout_seconds": 10.0, "concurrency": 2, "max_retries": 2} | options
-        )
-        environment = {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": KEY}
-        return ChatModel(config, cache_folder=tmp_path, environment=environment)
-
-
-def prompt_of(body: dict[str, Any]) -> str:
-    return body["messages"][-1]["content"]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    endpoint = Endpoint()
-    yield endpoint
-    endpoint.server.shutdown()
-    endpoint.server.server_close()
-
-
-def ask(text: str, **options: Any) -> ChatRequest:
-    return ChatRequest("p", "v1", ({"role": "user", "content": text},), **options)
 
 
 def test_replies_come_in_order_with_tokens_and_price(endpoint: Endpoint) -> None:
@@ -317,53 +204,6 @@ def test_a_bad_request_that_names_no_parameter_fails_once(endpoint: Endpoint) ->
     assert len(endpoint.requests) == 1
 
 
-def test_cache_makes_no_second_call(endpoint: Endpoint, tmp_path: Path) -> None:
-    requests = [ask("a"), ask("b", top_logprobs=3), ask("a")]
-    first = endpoint.model(tmp_path).complete(requests, purpose="test")
-    assert len(endpoint.requests) == 2
-    assert [reply.was_reused for reply in first] == [False, False, True]
-    second = endpoint.model(tmp_path).complete(requests, purpose="test")
-    assert len(endpoint.requests) == 2
-    assert all(reply.was_reused for reply in second)
-
-    def content(reply: ChatReply) -> tuple[Any, ...]:
-        return (reply.text, reply.prompt_tokens, reply.seconds, dict(reply.first_token_logprobs))
-
-    assert [content(reply) for reply in second] == [content(reply) for reply in first]
-    # Another temperature is another request.
-    endpoint.model(tmp_path).complete([ask("a", temperature=0.5)], purpose="test")
-    assert len(endpoint.requests) == 3
-
-
-def test_killed_run_makes_no_completed_call_again(endpoint: Endpoint, tmp_path: Path) -> None:
-    endpoint.answer = lambda body, before: HttpAnswer(
-        body=completion("fine"), sleep_seconds=60.0 if prompt_of(body) == "q3" else 0.0
-    )
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-from pathlib import Path
-from assets.labels.config import LlmConfig
-from assets.shared.chat import ChatRequest
-from resources.chat_model import ChatModel
-model = ChatModel(LlmConfig(model="m", concurrency=1), cache_folder=Path({str(tmp_path)!r}),
-    environment={{"OPENAI_BASE_URL": {endpoint.url!r}}})
-model.complete([ChatRequest("p", "v1", ({{"role": "user", "content": f"q{{i}}"}},))
-    for i in range(6)], purpose="test")
-"""
-    process = subprocess.Popen([sys.executable, "-c", code])
-    while len(endpoint.requests) < 4 and process.poll() is None:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    assert [prompt_of(body) for body in endpoint.requests] == ["q0", "q1", "q2", "q3"]
-    endpoint.requests.clear()
-    endpoint.answer = lambda body, before: HttpAnswer(body=completion("fine"))
-    replies = endpoint.model(tmp_path).complete([ask(f"q{i}") for i in range(6)], purpose="test")
-    assert sorted(prompt_of(body) for body in endpoint.requests) == ["q3", "q4", "q5"]
-    assert [reply.was_reused for reply in replies] == [True] * 3 + [False] * 3
-
-
 def test_key_is_nowhere(endpoint: Endpoint, tmp_path: Path, caplog: Any) -> None:
     endpoint.answer = lambda body, before: (
         HttpAnswer(500, {"error": {"message": f"failed for Bearer {KEY}"}}, {"Retry-After": "0.01"})
@@ -376,32 +216,3 @@ def test_key_is_nowhere(endpoint: Endpoint, tmp_path: Path, caplog: Any) -> None
     shown = [repr(model), repr(vars(model)), repr(replies), caplog.text]
     assert [KEY in text for text in shown] == [False] * 4
     assert not any(KEY.encode() in path.read_bytes() for path in tmp_path.rglob("*"))
-
-
-def test_two_runs_write_one_cache_at_once(tmp_path: Path) -> None:
-    caches = [LlmCache(tmp_path) for _ in range(2)]
-    errors: list[BaseException] = []
-
-    def write(number: int) -> None:
-        try:
-            for i in range(100):
-                caches[number % 2].write(f"{i}", Answer("m", f"written by {number}"))
-                assert caches[number % 2].read([f"{i}"])
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    # The first answer stays, and both runs see the same one.
-    first, second = (cache.read([f"{i}" for i in range(100)]) for cache in caches)
-    assert first == second and len(first) == 100
-
-
-def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
-    (tmp_path / "llm_answers.sqlite").write_text("this is no database, but long enough to be read")
-    with pytest.raises(LlmCacheError, match=r"llm_answers\.sqlite.*mend or remove"):
-        LlmCache(tmp_path)
