@@ -13,6 +13,8 @@ METHODS_WITHOUT_RANK = ("diff_means",)
 SUPERVISED_METHODS = ("diff_means",)
 # Methods whose coefficients come from the penalised non-negative solve on sparse rows.
 SPARSE_METHODS = ("snmf", "random", "permuted")
+# Methods that go on until something no longer falls.
+ITERATED_METHODS = ("snmf", "permuted", "sae", "transcoder", "kmeans", "nmf")
 # Methods trained by gradient steps on batches of tokens.
 TRAINED_METHODS = ("sae", "transcoder")
 TRAINING_SETTINGS = ("active_features", "learning_rate", "batch_tokens")
@@ -261,6 +263,10 @@ class FitConfig(BaseModel):
             inert |= {"keep_fraction", "coefficient_penalty", "penalty_concavity"}
         if not self.is_iterative:
             inert |= {"solver", "init", "column_scaling"}
+        elif self.solver == "multiplicative":
+            inert |= {"coefficient_penalty", "penalty_concavity", "column_scaling"}
+        if self.method not in ITERATED_METHODS:
+            inert |= {"max_iter", "tol"}
         if self.rank != "auto":
             inert |= {"rank_seeds"}
         ignored = sorted(self.model_fields_set & inert)

@@ -10,20 +10,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from assets.factorization.config import SPARSE_METHODS
+from assets.factorization.config import ITERATED_METHODS, SPARSE_METHODS
 
 # What has no effect on other methods is an error in FitConfig.
 OF_SPARSE_METHODS = ("keep_fraction", "coefficient_penalty", "penalty_concavity")
 OF_SNMF_FITS = ("solver", "init", "column_scaling")
 
 
-def settings_for(method: str, **settings: Any) -> dict[str, Any]:
+def settings_for(method: str, /, **settings: Any) -> dict[str, Any]:
     """The settings that mean something for a method."""
     dropped: tuple[str, ...] = ()
     if method not in SPARSE_METHODS:
         dropped += OF_SPARSE_METHODS
     if method not in ("snmf", "permuted"):
         dropped += OF_SNMF_FITS
+    if method not in ITERATED_METHODS:
+        dropped += ("max_iter", "tol")
     return {name: value for name, value in settings.items() if name not in dropped}
 
 

@@ -88,3 +88,24 @@ def test_controls_and_methods():
 
 def _config(method):
     return FitConfig(method=method, rank=None if method == "diff_means" else 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"method": "pca", "rank": 4, "keep_fraction": 0.1}, "keep_fraction"),
+        ({"method": "random", "rank": 4, "init": "svd"}, "init"),
+        ({"method": "random", "rank": 4, "max_iter": 5}, "max_iter"),
+        ({"rank": 4, "solver": "multiplicative", "column_scaling": 0.1}, "column_scaling"),
+        ({"rank": 4, "rank_seeds": 2}, "rank_seeds"),
+        ({"method": "sae", "rank": 4, "device": "cuda"}, "device: cuda"),
+    ],
+)
+def test_a_setting_without_effect_is_an_error(settings, named):
+    with pytest.raises(ValidationError, match=rf"{named} found for method.*no effect; remove"):
+        FitConfig(**settings)
+
+
+def test_splits_need_no_closer_match_than_features_that_stay():
+    with pytest.raises(ValidationError, match=r"split_threshold 0\.9 found above"):
+        FitConfig(rank=4, split_threshold=0.9, match_threshold=0.5)

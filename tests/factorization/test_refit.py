@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 import torch
+from factorization.conftest import settings_for
 
 from assets.activations.site_names import ActivationSite
 from assets.factorization.config import FitConfig
@@ -49,12 +50,8 @@ def make(activations, fit, previous=None, settings=SETTINGS, **inputs):
 
 
 def snmf(data, **settings):
-    return FitConfig(
-        **(
-            {"rank": 10, "keep_fraction": data.keep_fraction, "max_iter": 200, "tol": 1e-6}
-            | settings
-        )
-    )
+    values = {"rank": 10, "keep_fraction": data.keep_fraction, "max_iter": 200, "tol": 1e-6}
+    return FitConfig(**settings_for(settings.get("method", "snmf"), **(values | settings)))
 
 
 def test_a_warm_start_reaches_the_same_objective_in_fewer_iterations(planted):
