@@ -37,12 +37,11 @@ def test_faithfulness_of_a_real_model(cache_folder: Path) -> None:
     tokens = token_frame(documents, pieces, norms, is_massive)
     sample = sample_documents(tokens, special_prefix(subject.tokenizer), 12, seed=0)
     recovered = {}
-    for method in ("snmf", "random"):
-        fitted = factorize(
-            rows,
-            FitConfig(method=method, rank=24, keep_fraction=0.02, max_iter=40),
-            is_massive=is_massive,
-        )
+    for config in (
+        FitConfig(method="snmf", rank=24, keep_fraction=0.02, max_iter=40),
+        FitConfig(method="random", rank=24, keep_fraction=0.02),
+    ):
+        fitted = factorize(rows, config, is_massive=is_massive)
         ids = [5 * i for i in range(fitted.n_features)]
         fit = Fit(
             ids,
@@ -57,7 +56,7 @@ def test_faithfulness_of_a_real_model(cache_folder: Path) -> None:
         assert by_name["zero"]["recovered"] == 0.0
         assert by_name["identity"]["kl_nats"] == 0.0
         assert by_name["reconstruction"]["kl_nats"] > 0 and by_name["zero"]["kl_nats"] > 0.02
-        recovered[method] = by_name["reconstruction_keep_massive"]["recovered"]
+        recovered[config.method] = by_name["reconstruction_keep_massive"]["recovered"]
         features = measured.features
         assert features["feature_id"].to_list() == ids
         ok = features.filter(status="ok")
