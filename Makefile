@@ -10,7 +10,8 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The query of `make sql` goes through the environment, so that no shell reads its quotes and $.
 export Q
 
-.PHONY: setup demo run test test-fast check format ui sql dictionary bench-factorization ablation
+.PHONY: setup demo run test test-fast check format ui sql dictionary bench-factorization ablation \
+	changes maintain
 
 setup: $(STAMP)
 
@@ -67,3 +68,11 @@ ui: setup $(DAGSTER_HOME)/dagster.yaml
 # A DuckDB shell with the lake attached, or one query: make sql Q="SELECT …"
 sql: setup
 	@$(BIN)/python -m orchestration.sql_shell
+
+# What is new in the catalogue: make changes FROM=12 TO=57 STUDY=demo (all of them optional).
+changes: setup $(DAGSTER_HOME)/dagster.yaml
+	@$(BIN)/python -m orchestration.show_changes
+
+# What maintenance of the lake would remove; with APPLY=1 it does.
+maintain: setup $(DAGSTER_HOME)/dagster.yaml
+	@$(BIN)/python -m orchestration.run_maintenance

@@ -1,31 +1,32 @@
-"""Fingerprints: short hashes that change when code or configuration changes.
+"""The code version of a stage: its pure modules, and what they and its definitions import.
 
-A stage's code version is a hash over its own pure modules and prompts and those of `shared`, so
-nobody has to remember to raise a number. Pure; no Dagster.
+Nobody has to remember to raise a number. What is hashed and what is not: shared/code_hash.py.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from pathlib import Path
 
 from pydantic import BaseModel
 
-ASSETS_FOLDER = Path(__file__).parent
-DIGITS = 16
+from assets.shared.code_hash import ASSETS_FOLDER, imports_of, modules_hash
 
 
 @functools.cache
-def code_version(stage: str) -> str:
-    """Hash over the source files of a stage and of assets/shared (16 hex digits)."""
-    digest = hashlib.sha256()
-    for folder in (ASSETS_FOLDER / "shared", ASSETS_FOLDER / stage):
-        files = sorted(path for path in folder.rglob("*") if path.suffix in {".py", ".jsonl"})
-        for path in files:
-            digest.update(path.relative_to(ASSETS_FOLDER).as_posix().encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:DIGITS]
+def code_version(stage: str, modules: tuple[str, ...] | None = None) -> str:
+    """Hash (16 hex digits) over a stage's code; of `modules` alone where some of it is meant."""
+    return modules_hash(stage_modules(stage) if modules is None else modules)
+
+
+def stage_modules(stage: str) -> set[str]:
+    """The modules of a stage's room, and those that its definitions import."""
+    names = {
+        f"assets.{stage}.{path.stem}"
+        for path in (ASSETS_FOLDER / stage).glob("*.py")
+        if path.stem not in {"__init__", "definitions"}
+    }
+    return names | imports_of(f"assets.{stage}.definitions")
 
 
 def fingerprint(stage: str, *parts: BaseModel | str | None) -> str:
@@ -34,4 +35,4 @@ def fingerprint(stage: str, *parts: BaseModel | str | None) -> str:
     for part in parts:
         text = part.model_dump_json() if isinstance(part, BaseModel) else repr(part)
         digest.update(text.encode())
-    return digest.hexdigest()[:DIGITS]
+    return digest.hexdigest()[:16]

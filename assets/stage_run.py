@@ -7,40 +7,59 @@ one materialization a table (row counts, snapshot, plots, cost) with its checks.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
-from pydantic import BaseModel
 
-from assets.fingerprints import code_version, fingerprint
+from assets.fingerprints import code_version
+from assets.ledger.costs import costs_in, rows_to_retry
+from assets.ledger.reasons import NOTHING_CHANGED, reason_for, retry_reason
+from assets.ledger.tables import RUN_LEDGER
+from assets.partitions import STUDIES, site_of_fit
+from assets.recipe import (
+    Recipe,
+    Spec,
+    fingerprint_of,
+    lake_partition,
+    partition_text,
+    study_of,
+)
+from assets.shared.content_hash import column_versions, data_version
 from assets.shared.schema import Table
 from assets.table_checks import check_specs, check_table
+from resources.call_budget import BUDGET_TAG, BudgetSpent, CallBudget
+from resources.chat_resource import ChatResource
 from resources.lake import Commit, Lake, LakeResource
+from resources.ledger import Entry, Ledger, ledger_frame
+from resources.model_resource import SubjectModelResource
 from resources.study import FitSpec, SiteSpec, StudiesResource, Study
+from resources.world import LakeWorld
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
     from assets.activations.shards import ActivationReader
+    from resources.chat_model import ChatModel
+    from resources.subject_model import SubjectModel
 
 SNAPSHOT_METADATA = "lake_snapshot"
 
 
-def table_specs(
-    tables: Sequence[Table], deps: Sequence[dg.AssetDep | str] = ()
-) -> list[dg.AssetSpec]:
-    """One asset a table, with its description, column schema, group and code version."""
+def table_specs(recipe: Recipe) -> list[dg.AssetSpec]:
+    """One asset a table, with its inputs, description, column schema, group and code version."""
+    deps = dependencies(recipe)
     return [
         dg.AssetSpec(
             key=table.name,
-            deps=list(deps),
+            deps=deps,
             group_name=table.stage,
             description=table.description,
-            code_version=code_version(table.stage),
+            code_version=code_version(recipe.stage, recipe.modules),
             kinds={"duckdb", "parquet"},
             metadata={
                 "dagster/column_schema": dg.TableSchema(
@@ -60,12 +79,27 @@ def table_specs(
                 "dagster/relation_identifier": f"lake.{table.name}",
             },
         )
-        for table in tables
+        for table in recipe.tables
     ]
 
 
-def specs_of_checks(tables: Sequence[Table]) -> list[dg.AssetCheckSpec]:
-    return [spec for table in tables for spec in check_specs(table)]
+def dependencies(recipe: Recipe) -> list[dg.AssetDep]:
+    """The tables that a recipe reads, each once, with how partitions map to theirs."""
+    of_table: dict[str, str] = {}
+    for one in recipe.inputs:
+        of_table.setdefault(one.table.name, one.of)
+    mappings = {
+        "fit": lambda: None,
+        "site": site_of_fit,
+        "input_site": site_of_fit,
+        "study": dg.AllPartitionMapping,
+    }
+    return [dg.AssetDep(name, partition_mapping=mappings[of]()) for name, of in of_table.items()]
+
+
+def specs_of_checks(recipe: Recipe) -> list[dg.AssetCheckSpec]:
+    """The checks of every table of a recipe."""
+    return [spec for table in recipe.tables for spec in check_specs(table)]
 
 
 @dataclass(frozen=True)
@@ -78,27 +112,138 @@ class StoredFit:
 
 
 class StageRun:
-    """One materialization of a stage's tables for one partition."""
+    """One materialization of a recipe's tables for one partition.
+
+    `materialize(make)` reports the rows that are there where nothing changed, and else runs `make`,
+    which ends in `write`. Either way the ledger gets its row.
+    """
 
     def __init__(
-        self, context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
+        self,
+        context: dg.AssetExecutionContext,
+        recipe: Recipe,
+        lake: LakeResource,
+        studies: StudiesResource,
+        subject_models: SubjectModelResource | None = None,
+        chat: ChatResource | None = None,
     ) -> None:
         self.context = context
+        self.recipe = recipe
         self.lake: Lake = lake.open()
         self.log: logging.Logger = context.log
+        self.study_folder = Path(studies.folder)
         self._studies = studies
+        self._subject_models = subject_models
+        self._chat = chat
+        self._budget: CallBudget | None = None
         self._started = time.monotonic()
+        self._ledger = Ledger(self.lake)
+        self.spec: Spec = self._spec()
+        self.partition = partition_text(self.spec)
+        self.before = self._ledger.state(recipe.name, self.partition)
+        world = LakeWorld(self._ledger, studies, subject_models)
+        self.parts = recipe.parts(self.spec, world)
+        self.fingerprint = fingerprint_of(self.parts)
+
+    def _spec(self) -> Spec:
+        keys = self.context.partition_key
+        if isinstance(keys, dg.MultiPartitionKey):
+            return self._studies.fit(keys.keys_by_dimension["site"], keys.keys_by_dimension["fit"])
+        partitions = self.context.assets_def.partitions_def
+        return self._studies.study(keys) if partitions == STUDIES else self._studies.site(keys)
 
     def study(self) -> Study:
-        return self._studies.study(self.context.partition_key)
+        assert isinstance(self.spec, Study)
+        return self.spec
 
     def site(self) -> SiteSpec:
-        return self._studies.site(self.context.partition_key)
+        assert isinstance(self.spec, SiteSpec)
+        return self.spec
 
     def fit(self) -> FitSpec:
-        keys = self.context.partition_key
-        assert isinstance(keys, dg.MultiPartitionKey)
-        return self._studies.fit(keys.keys_by_dimension["site"], keys.keys_by_dimension["fit"])
+        assert isinstance(self.spec, FitSpec)
+        return self.spec
+
+    def subject(self) -> "SubjectModel":
+        """The subject model of the partition, loaded."""
+        assert self._subject_models is not None and not isinstance(self.spec, Study)
+        site = self.spec.site if isinstance(self.spec, FitSpec) else self.spec
+        return self._subject_models.load(site.model)
+
+    def chat_model(self, on_progress: Callable[[int, int], None] | None = None) -> "ChatModel":
+        """The study's LLM, within what is left of the run's budget."""
+        assert self._chat is not None
+        if self._budget is None:
+            self._budget = CallBudget.from_tag(self.context.run.tags.get(BUDGET_TAG))
+            # What other assets of this run have spent since the tag was written.
+            self._budget.spend(**self._ledger.spent_in(self.context.run_id))
+        return self._chat.open(
+            study_of(self.spec).llm,
+            self.lake,
+            on_progress,
+            budget=self._budget,
+        )
+
+    @property
+    def code_version(self) -> str:
+        """What rows that are reused one by one must have been made by."""
+        return self.parts["code"]
+
+    @property
+    def reason(self) -> str:
+        """Why the partition is made, or that nothing changed."""
+        before = self.before
+        if before is not None and before.fingerprint == self.fingerprint and before.wants_retry:
+            return retry_reason(before.rows_to_retry or 0, self._attempt)
+        return reason_for(None if before is None else before.parts, self.parts)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the rows in the lake are what this materialization would write."""
+        before = self.before
+        if before is None or before.fingerprint != self.fingerprint or before.wants_retry:
+            return False
+        partition = lake_partition(self.spec)
+        n_rows = sum(
+            self.lake.count(table, {name: partition[name] for name in table.partition_by})
+            for table in self.recipe.tables
+            if table.name in (before.versions or {})
+        )
+        return n_rows == before.rows_out
+
+    @property
+    def _attempt(self) -> int:
+        """How many times these very parts have been tried, this time included."""
+        same = self.before is not None and self.before.fingerprint == self.fingerprint
+        return (self.before.attempt or 1) + 1 if same and self.before else 1
+
+    def materialize(
+        self, make: "Callable[[StageRun], Iterator[dg.MaterializeResult]]"
+    ) -> Iterator[dg.MaterializeResult]:
+        """`make(self)`, unless nothing that it depends on has changed."""
+        if self.is_current:
+            entry = self._entry("reused", NOTHING_CHANGED, rows_reused=self.before_rows)
+            self._ledger.append([entry], run_id=self.context.run_id)
+            yield from self.report_unchanged()
+            return
+        self.log.info("%s: made because: %s", self.recipe.name, self.reason)
+        try:
+            yield from make(self)
+        except BudgetSpent as error:
+            self._record("over_budget", error, llm_calls_made=error.n_calls_made)
+            raise
+        except Exception as error:
+            self._record("failed", error)
+            raise
+
+    def _record(self, decision: str, error: Exception, **figures: Any) -> None:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        entry = self._entry(decision, f"{self.reason}; {first_line}", **figures)
+        self._ledger.append([entry], run_id=self.context.run_id)
+
+    @property
+    def before_rows(self) -> int | None:
+        return None if self.before is None else self.before.rows_out
 
     def fitted_row(self, spec: FitSpec) -> dict[str, Any]:
         """The row of `factorizations` that a later stage goes on from.
@@ -138,86 +283,131 @@ class StageRun:
     def commit(
         self,
         frames: Mapping[Table, pl.DataFrame],
-        partition: Mapping[str, str],
-        made_with: str,
         side_frames: Mapping[Table, pl.DataFrame] | None = None,
+        entry: Entry | None = None,
     ) -> int:
-        """Commit without reporting a materialization; the snapshot's id."""
-        tables = list(frames)
+        """Commit the partition's rows without reporting a materialization; the snapshot's id.
+
+        `entry` goes to the ledger in the same snapshot.
+        """
+        partition = {**lake_partition(self.spec), "stage": self.recipe.stage}
+
+        def ledger_rows(snapshot: int) -> dict[Table, pl.DataFrame]:
+            entries = [] if entry is None else [replace(entry, data_snapshot=snapshot)]
+            return {RUN_LEDGER: ledger_frame(entries)}
+
         return self.lake.replace(
             {**frames, **(side_frames or {})},
             partition,
             Commit(
-                asset=", ".join(table.name for table in tables),
-                partition=" | ".join(partition[name] for name in tables[0].partition_by),
+                asset=", ".join(table.name for table in frames),
+                partition=self.partition,
                 run_id=self.context.run_id,
-                fingerprint=made_with,
+                fingerprint=self.fingerprint,
+            ),
+            appended=ledger_rows,
+        )
+
+    def keep(self, tables: Sequence[Table]) -> Iterator[dg.MaterializeResult]:
+        """Report the rows that are in the lake as what these parts make, without writing them.
+
+        For a stage that finds by itself that what changed upstream does not matter to it.
+        """
+        partition = lake_partition(self.spec)
+        frames = {
+            table: self.lake.read(table, {name: partition[name] for name in table.partition_by})
+            for table in tables
+        }
+        entry = self._entry(
+            "reused",
+            f"{self.reason}: of no effect here",
+            versions={t.name: column_versions(f, t) for t, f in frames.items()},
+            rows_out=sum(map(len, frames.values())),
+            rows_reused=sum(map(len, frames.values())),
+            rows_to_retry=0,
+            data_snapshot=self.lake.snapshot_of(
+                tables[0], {name: partition[name] for name in tables[0].partition_by}
             ),
         )
+        self._ledger.append([entry], run_id=self.context.run_id)
+        yield from self._report({table: None for table in tables}, entry)
 
-    def reuse(
-        self, tables: Sequence[Table], partition: Mapping[str, str], made_with: str
-    ) -> Iterator[dg.MaterializeResult]:
-        """Report the rows that are in the lake: nothing they depend on has changed.
-
-        `made_with` is the fingerprint they carry; `lake_snapshot` is the one that wrote the first
-        table's rows, the same for all tables that were written together.
-        """
-        self.lake.ensure_tables(list(tables))
-        snapshot = self.lake.snapshot_of(
-            tables[0], {name: partition[name] for name in tables[0].partition_by}
-        )
-        for table in tables:
-            where = {name: partition[name] for name in table.partition_by}
-            n_rows = self.lake.count(table, where)
-            self.log.info("%s: %d rows reused, nothing changed", table.name, n_rows)
-            yield dg.MaterializeResult(
-                asset_key=table.name,
-                metadata={
-                    "dagster/row_count": self.lake.count(table),
-                    "dagster/partition_row_count": n_rows,
-                    SNAPSHOT_METADATA: snapshot,
-                    "fingerprint": made_with,
-                    "seconds": round(time.monotonic() - self._started, 3),
-                    "reused": True,
-                },
-                check_results=list(check_table(self.lake, table, partition, n_rows)),
-            )
+    def report_unchanged(self) -> Iterator[dg.MaterializeResult]:
+        """Report the rows that are in the lake: nothing they depend on has changed."""
+        assert self.before is not None
+        self.log.info("%s: %s rows reused", self.recipe.name, self.before_rows)
+        yield from self._report({table: None for table in self.recipe.tables}, self.before)
 
     def write(
         self,
         frames: Mapping[Table, pl.DataFrame],
-        partition: Mapping[str, str],
         *,
-        configs: Sequence[BaseModel | str | None] = (),
-        made_with: str | None = None,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
         side_frames: Mapping[Table, pl.DataFrame] | None = None,
     ) -> Iterator[dg.MaterializeResult]:
         """Commit `frames` (and `side_frames`, which are no assets) and report each table.
 
-        `configs` are the parts of the study that these tables depend on: they make the
-        fingerprint, where `made_with` isn't given as it is. `metadata` maps a table's name to
-        what its materialization shows.
+        `metadata` maps a table's name to what its materialization shows; the ledger adds up the
+        costs in it (`COSTS`).
         """
-        if made_with is None:
-            made_with = fingerprint(next(iter(frames)).stage, *configs)
-        snapshot = self.commit(frames, partition, made_with, side_frames)
-        seconds = time.monotonic() - self._started
+        n_rows = sum(map(len, frames.values()))
+        costs = costs_in((metadata or {}).values())
+        entry = self._entry(
+            "computed",
+            self.reason,
+            versions={t.name: column_versions(f, t) for t, f in frames.items()},
+            rows_out=n_rows,
+            rows_to_retry=rows_to_retry(frames.values(), costs),
+            attempt=self._attempt,
+            **{"rows_computed": n_rows, **costs},
+        )
+        snapshot = self.commit(frames, side_frames, entry)
+        yield from self._report(frames, replace(entry, data_snapshot=snapshot), metadata)
+
+    def _entry(self, decision: str, reason: str, **figures: Any) -> Entry:
+        before = self.before
+        return Entry(
+            study=study_of(self.spec).name,
+            run_id=self.context.run_id,
+            asset=self.recipe.name,
+            partition=self.partition,
+            decision=decision,
+            reason=reason,
+            fingerprint_before=None if before is None else before.fingerprint,
+            fingerprint=self.fingerprint,
+            parts=self.parts,
+            rows_in=self.before_rows,
+            seconds=round(time.monotonic() - self._started, 3),
+            **figures,
+        )
+
+    def _report(
+        self,
+        frames: Mapping[Table, pl.DataFrame | None],
+        entry: Entry,
+        metadata: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Iterator[dg.MaterializeResult]:
+        """One result a table; a frame of None stands for rows that were there before."""
+        partition = lake_partition(self.spec)
         for table, frame in frames.items():
-            self.log.info("%s: %d rows in snapshot %d", table.name, len(frame), snapshot)
+            where = {name: partition[name] for name in table.partition_by}
+            n_rows = self.lake.count(table, where) if frame is None else len(frame)
+            self.log.info("%s: %d rows in snapshot %s", table.name, n_rows, entry.data_snapshot)
             yield dg.MaterializeResult(
                 asset_key=table.name,
+                data_version=dg.DataVersion(data_version((entry.versions or {})[table.name])),
                 metadata={
                     "dagster/row_count": self.lake.count(table),
-                    "dagster/partition_row_count": len(frame),
-                    SNAPSHOT_METADATA: snapshot,
-                    "fingerprint": made_with,
-                    "seconds": round(seconds, 3),
-                    **_status_counts(frame),
+                    "dagster/partition_row_count": n_rows,
+                    SNAPSHOT_METADATA: entry.data_snapshot,
+                    "fingerprint": self.fingerprint,
+                    "reason": self.reason,
+                    "reused": frame is None,
+                    "seconds": round(time.monotonic() - self._started, 3),
+                    **({} if frame is None else _status_counts(frame)),
                     **((metadata or {}).get(table.name, {})),
                 },
-                check_results=list(check_table(self.lake, table, partition, len(frame))),
+                check_results=list(check_table(self.lake, table, partition, n_rows)),
             )
 
 

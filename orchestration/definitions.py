@@ -26,6 +26,7 @@ from orchestration.checks import catalogue_checks
 from orchestration.console import console_logger
 from orchestration.folders import default_resources
 from orchestration.jobs import STAGE_JOBS, build_main_job
+from orchestration.maintenance import maintenance_job, weekly_maintenance
 from orchestration.partition_sync import study_files
 from orchestration.schedules import nightly_schedules
 
@@ -61,8 +62,8 @@ def build_definitions(overrides: Mapping[str, Any] | None = None) -> dg.Definiti
     definitions = dg.Definitions(
         assets=ASSETS,
         asset_checks=catalogue_checks,
-        jobs=[*STAGE_JOBS, main_job],
-        schedules=nightly_schedules(studies, main_job),
+        jobs=[*STAGE_JOBS, main_job, maintenance_job],
+        schedules=[*nightly_schedules(studies, main_job), weekly_maintenance],
         sensors=[study_files],
         resources=resources,
         loggers={"console": console_logger},

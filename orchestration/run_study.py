@@ -18,7 +18,7 @@ from rich.table import Table as RichTable
 
 from orchestration.definitions import defs
 from orchestration.folders import default_resources
-from orchestration.jobs import IN_UI_TAGS, MAIN_JOB, STUDY_TAG
+from orchestration.run_tags import IN_UI_TAGS, MAIN_JOB, STUDY_TAG
 from orchestration.schedules import run_config
 from resources.lake import Lake
 from resources.study import Study, StudyError

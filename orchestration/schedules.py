@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from orchestration.jobs import MAIN_JOB, STUDY_TAG
+from orchestration.run_tags import MAIN_JOB, STUDY_TAG
 from resources.study import Study, schedule_name
 
 
-def run_config(study_name: str) -> dict:
+def run_config(study_name: str, *, within_budget: bool = False) -> dict:
     """Run config of the main job for one study."""
-    return {"ops": {"run_stage_jobs": {"config": {"study": study_name}}}}
+    config = {"study": study_name, "within_budget": within_budget}
+    return {"ops": {"run_stage_jobs": {"config": config}}}
 
 
 def nightly_schedules(
@@ -25,7 +26,7 @@ def nightly_schedules(
             job=main_job,
             cron_schedule=study.nightly.cron,
             execution_timezone=study.nightly.timezone,
-            run_config=run_config(study.name),
+            run_config=run_config(study.name, within_budget=True),
             tags={STUDY_TAG: study.name},
             default_status=dg.DefaultScheduleStatus.RUNNING
             if study.nightly.switch == "on"

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from assets.labels.config import LlmConfig
 from assets.shared.chat import ChatReply, ChatRequest
+from resources.call_budget import BudgetSpent, CallBudget
 from resources.chat_endpoint import CallFailed, ChatEndpoint
 from resources.json_answers import NotTheJsonAskedFor, json_answer
 from resources.llm_cache import Answer, LlmCache
@@ -45,8 +46,11 @@ class ChatModel:
         cache_folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
         on_progress: Progress | None = None,
+        budget: CallBudget | None = None,
     ) -> None:
         """`environment` (default os.environ) gives OPENAI_BASE_URL and OPENAI_API_KEY.
+
+        Where `budget` is spent, a batch raises BudgetSpent once its calls under way have ended.
 
         Nothing is started or connected before the first request that the cache cannot answer.
         Raises LlmCacheError where the cache folder cannot be used.
@@ -57,6 +61,7 @@ class ChatModel:
         address = "" if config.is_embedded else variables.get("OPENAI_BASE_URL", "")
         self._asked = f"{self.model} at {address}" if address else self.model
         self.on_progress = on_progress
+        self._budget = budget or CallBudget()
         self._config = config
         self._cache = LlmCache(cache_folder) if cache_folder is not None else None
         self._endpoint = _endpoint(config, variables)
@@ -75,9 +80,15 @@ class ChatModel:
         }
         to_send = {h: request for h, request in unique.items() if h not in replies}
         logger.info("%s: %d requests, %d to send", purpose, len(requests), len(to_send))
-        for reply in self._send(to_send, done=len(replies), total=len(unique)):
-            replies[reply.request_hash] = reply
+        sent = self._send(to_send, done=len(replies), total=len(unique))
+        replies |= {reply.request_hash: reply for reply in sent}
         self._log_failures(purpose, replies)
+        if len(sent) < len(to_send):
+            raise BudgetSpent(
+                f"{purpose}: {self._budget.spent_because}; {len(sent)} of {len(to_send)} calls "
+                "were made and are kept, the others are left for the next run",
+                len(sent),
+            )
 
         in_order: list[ChatReply] = []
         seen: set[str] = set()
@@ -98,17 +109,23 @@ class ChatModel:
         replies: list[ChatReply] = []
         pool = ThreadPoolExecutor(min(self._config.calls_at_once, len(requests)), "chat")
         try:
-            futures: list[Future[ChatReply]] = [
+            futures: list[Future[ChatReply | None]] = [
                 pool.submit(self._reply, request, stop) for request in requests.values()
             ]
             for future in as_completed(futures):
-                replies.append(future.result())
+                reply = future.result()
+                if reply is None:
+                    continue
+                replies.append(reply)
                 self._report(done + len(replies), total)
         finally:
             pool.shutdown(cancel_futures=True)
         return replies
 
-    def _reply(self, request: ChatRequest, stop: _BatchStop) -> ChatReply:
+    def _reply(self, request: ChatRequest, stop: _BatchStop) -> ChatReply | None:
+        """None where the budget is spent and nothing was sent."""
+        if not self._budget.take_call():
+            return None
         try:
             answer = self._endpoint.call(request, may_go_on=stop.check)
         except CallFailed as failure:
@@ -124,6 +141,7 @@ class ChatModel:
                     cut = f"; it was cut off at max_tokens={request.max_tokens}"
                 return replace(self._ok(request, answer), status="failed", reason=f"{error}{cut}")
         reply = self._ok(request, answer)
+        self._budget.spend(usd=reply.usd or 0.0)
         if self._cache:
             self._cache.write(reply.request_hash, answer)
         return reply

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.labels.config import LlmConfig
+from resources.call_budget import CallBudget
 from resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -18,9 +19,21 @@ class ChatResource(dg.ConfigurableResource):
     """Hands out the chat model of a study, with the lake's cache of calls."""
 
     def open(
-        self, llm: LlmConfig, lake: Lake, on_progress: Callable[[int, int], None] | None = None
+        self,
+        llm: LlmConfig,
+        lake: Lake,
+        on_progress: Callable[[int, int], None] | None = None,
+        budget: CallBudget | None = None,
     ) -> ChatModel:
-        """`on_progress` is told (calls done, calls asked for)."""
+        """`on_progress` is told (calls done, calls asked for).
+
+        A batch for which `budget` does not suffice raises BudgetSpent; its answers are kept.
+        """
         from resources.chat_model import ChatModel
 
-        return ChatModel(llm, cache_folder=lake.llm_cache_folder, on_progress=on_progress)
+        return ChatModel(
+            llm,
+            cache_folder=lake.llm_cache_folder,
+            on_progress=on_progress,
+            budget=budget,
+        )

@@ -16,10 +16,11 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import dagster as dg
@@ -29,11 +30,16 @@ import polars as pl
 
 from assets.shared.schema import Table
 from resources.lake_tables import LakeError, create_table, evolve_table, quoted
+from resources.lake_versions import source_at
 
 CATALOG_NAME = "lake"
 EXTENSIONS = ("ducklake", "sqlite_scanner")
 COMMIT_LOCK_SECONDS = 120.0
 COMMIT_ATTEMPTS = 8
+
+
+# Given the snapshot to be, rows to add in it.
+Appended: TypeAlias = "Callable[[int], Mapping[Table, pl.DataFrame]]"
 
 
 @dataclass(frozen=True)
@@ -170,24 +176,36 @@ class Lake:
         columns: Sequence[str] | None = None,
         order_by: Sequence[str] | None = None,
         version: int | None = None,
+        timestamp: datetime | None = None,
     ) -> pl.DataFrame:
-        """Rows of one table whose columns equal `where`, in key order; empty where none are."""
+        """Rows of one table whose columns equal `where`, in key order; empty where none are.
+
+        `version` or `timestamp` (with a zone) reads it as it was then; raises LakeError where the
+        lake does not hold that version.
+        """
         self.ensure_tables([table])
         where = where or {}
-        at = f" AT (VERSION => {int(version)})" if version is not None else ""
+        with contextlib.closing(self.connect()) as cursor:
+            source = source_at(cursor, table, version, timestamp)
         condition = " AND ".join(f'"{name}" = ?' for name in where) or "true"
         chosen = ", ".join(f'"{name}"' for name in (columns or table.column_names))
         order = ", ".join(f'"{name}"' for name in (order_by or table.key))
         return self.query(
-            f'SELECT {chosen} FROM "{table.name}"{at} WHERE {condition} ORDER BY {order}',
+            f"SELECT {chosen} FROM {source} WHERE {condition} ORDER BY {order}",
             list(where.values()),
         )
 
     def replace(
-        self, frames: Mapping[Table, pl.DataFrame], partition: Mapping[str, str], commit: Commit
+        self,
+        frames: Mapping[Table, pl.DataFrame],
+        partition: Mapping[str, str],
+        commit: Commit,
+        *,
+        appended: Appended | None = None,
     ) -> int:
         """Put each frame in place of its table's `partition`, all in one snapshot; its id.
 
+        `appended(snapshot)` gives rows to add to other tables in that very snapshot.
         Raises SchemaError for a frame that does not fit its declaration, LakeError where files
         cannot be written or the commit keeps failing; either way the lake stays as it was.
         """
@@ -203,11 +221,16 @@ class Lake:
             for table, frame in conformed.items():
                 if len(frame):
                     staged[table] = self._stage(table, frame, partitions[table])
-            return self._commit(staged, partitions, commit)
+            return self._commit(staged, partitions, commit, appended)
         except BaseException:
             for path in staged.values():
                 path.unlink(missing_ok=True)
             raise
+
+    def append(self, frames: Mapping[Table, pl.DataFrame], commit: Commit) -> int:
+        """Add rows to tables in one snapshot; its id. Keys are the caller's to keep unique."""
+        self.ensure_tables(list(frames))
+        return self._commit({}, {}, commit, lambda snapshot: frames)
 
     def _stage(self, table: Table, frame: pl.DataFrame, partition: Mapping[str, str]) -> Path:
         parts = [f"{name}={quote(value, safe='')}" for name, value in partition.items()]
@@ -228,6 +251,7 @@ class Lake:
         staged: dict[Table, Path],
         partitions: Mapping[Table, Mapping[str, str]],
         commit: Commit,
+        appended: Appended | None,
     ) -> int:
         """The new snapshot's id. Empties `staged` once the files belong to the catalog."""
         message = f"{commit.asset} {commit.partition}"
@@ -235,8 +259,10 @@ class Lake:
         for attempt in range(1, COMMIT_ATTEMPTS + 1):
             try:
                 # The lock is held until the id is read, so the newest snapshot is this commit's.
-                with self._exclusive(), contextlib.closing(self.connect()) as cursor:
-                    self._transaction(cursor, staged, partitions, commit, message)
+                with self.exclusive(), contextlib.closing(self.connect()) as cursor:
+                    # Under the lock no one else commits: the next snapshot is this one.
+                    added = appended(self._newest_snapshot(cursor) + 1) if appended else {}
+                    self._transaction(cursor, staged, partitions, added, commit, message)
                     return self._newest_snapshot(cursor)
             except duckdb.Error as error:
                 if is_staged and not staged:
@@ -257,6 +283,7 @@ class Lake:
         cursor: duckdb.DuckDBPyConnection,
         staged: dict[Table, Path],
         partitions: Mapping[Table, Mapping[str, str]],
+        added: Mapping[Table, pl.DataFrame],
         commit: Commit,
         message: str,
     ) -> None:
@@ -272,6 +299,9 @@ class Lake:
                     "CALL ducklake_add_data_files(?, ?, ?, hive_partitioning => true)",
                     [CATALOG_NAME, table.name, str(path)],
                 )
+            for table, frame in added.items():
+                if len(frame):
+                    self._insert(cursor, table, frame)
             cursor.execute(
                 f"CALL {CATALOG_NAME}.set_commit_message('featurelake', ?, extra_info => ?)",
                 [message, json.dumps(asdict(commit), sort_keys=True)],
@@ -292,6 +322,15 @@ class Lake:
                 cursor.execute("ROLLBACK")
             raise
 
+    def _insert(
+        self, cursor: duckdb.DuckDBPyConnection, table: Table, frame: pl.DataFrame
+    ) -> None:
+        cursor.register("rows_to_add", frame.select(table.column_names).to_arrow())
+        try:
+            cursor.execute(f'INSERT INTO "{table.name}" BY NAME SELECT * FROM rows_to_add')
+        finally:
+            cursor.unregister("rows_to_add")
+
     def _newest_snapshot(self, cursor: duckdb.DuckDBPyConnection) -> int:
         row = cursor.execute(
             "SELECT max(snapshot_id) FROM ducklake_snapshots(?)", [CATALOG_NAME]
@@ -300,7 +339,8 @@ class Lake:
         return int(row[0])
 
     @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
+        """Hold the lock that every commit takes; raises LakeError when it cannot be had."""
         try:
             with self._commit_lock:
                 yield
@@ -315,7 +355,7 @@ class Lake:
         wanted = [table for table in tables if table.name not in self._known_tables]
         if not wanted:
             return
-        with self._exclusive(), contextlib.closing(self.connect()) as cursor:
+        with self.exclusive(), contextlib.closing(self.connect()) as cursor:
             for table in wanted:
                 found = dict(
                     cursor.execute(

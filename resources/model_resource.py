@@ -29,3 +29,9 @@ class SubjectModelResource(dg.ConfigurableResource):
             device=self.device,
             cache_folder=Path(self.cache_folder) / "models",
         )
+
+    def revision(self, model: ModelConfig) -> str:
+        """What identifies the model's files now; nothing is loaded."""
+        from resources.model_sources import source_revision
+
+        return source_revision(model.source, model.revision, Path(self.cache_folder) / "models")

@@ -47,6 +47,8 @@ MODEL_WHEELS = {
     ),
 }
 
+HUB_TIMEOUT_SECONDS = 10.0
+
 _WEIGHT_PATTERNS = ("*.safetensors", "*.bin", "*.json", "*.model", "*.txt")
 
 
@@ -138,6 +140,34 @@ def folder_digest(folder: Path, cache_folder: Path) -> str:
     files = sorted({path for pattern in _WEIGHT_PATTERNS for path in folder.glob(pattern)})
     lines = [f"{path.name} {file_digest(path, cache_folder)}" for path in files if path.is_file()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def source_revision(source: str, revision: str | None, cache_folder: Path) -> str:
+    """What identifies the files that `source` stands for now, without loading or converting them.
+
+    The digest of local files; for a hub id its newest commit, the cached one where the hub does
+    not answer, or the revision as it is named. The same as SubjectModel.revision after loading.
+    """
+    if (gguf := gguf_path(source, cache_folder)) is not None:
+        return file_digest(gguf, cache_folder)
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder_digest(folder, cache_folder)
+    return _hub_commit(source, revision)
+
+
+def _hub_commit(source: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    try:
+        commit = HfApi().model_info(source, revision=revision, timeout=HUB_TIMEOUT_SECONDS).sha
+        if commit:
+            return commit
+    except Exception as error:  # offline, gated, unknown: what is cached decides
+        logger.info("the hub does not say what %s is at now: %s", source, type(error).__name__)
+    cached = try_to_load_from_cache(source, "config.json", revision=revision or "main")
+    # A cached file lies in snapshots/<commit>/.
+    return Path(cached).parent.name if isinstance(cached, str) else revision or "main"
 
 
 def _wheel_gguf(name: str, wheel: ModelWheel, cache_folder: Path | None) -> Path:

@@ -48,6 +48,20 @@ class StudyError(ValueError):
     """A study file is missing or says something that cannot be done."""
 
 
+class BudgetConfig(BaseModel):
+    """What one nightly run may cost; what it does not reach is left for the next night."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    usd: float | None = Field(
+        default=None, ge=0, description="Price of LLM calls (needs the prices in `llm`); null: any"
+    )
+    llm_calls: int | None = Field(default=None, ge=0, description="LLM calls sent; null: any")
+    minutes: float | None = Field(
+        default=None, ge=0, description="After which nothing more is begun; null: any"
+    )
+
+
 class NightlyConfig(BaseModel):
     """When the study is materialized by itself."""
 
@@ -55,6 +69,7 @@ class NightlyConfig(BaseModel):
 
     cron: str = Field(default="0 2 * * *", description="Cron expression of the nightly run.")
     timezone: str = Field(default="UTC", description="IANA time zone of the cron expression.")
+    budget: BudgetConfig = BudgetConfig()
     switch: Literal["on", "off"] = Field(
         default="off",
         description="`on` starts the schedule by itself; `off` leaves it to the UI's switch.",

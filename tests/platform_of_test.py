@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from orchestration.definitions import build_definitions
-from orchestration.jobs import MAIN_JOB
+from orchestration.run_tags import MAIN_JOB
 from orchestration.schedules import run_config
 from resources.lake import Lake, LakeResource
 from resources.model_resource import SubjectModelResource

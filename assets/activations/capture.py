@@ -1,11 +1,12 @@
-"""Runs documents through the subject model and writes their activations to shards.
+"""Captures documents' activations at sites of the subject model, and writes them to shards.
 
-Documents, in their order, are cut into groups of about `shard_tokens` rows; each (group, site) is
-one shard, named by a hash of all that determines it. A shard that is there is not computed again,
-so a killed capture goes on at the first missing shard, and a second site needs no second forward
-pass over groups it shares. Within a group, documents are sorted by length, padded on the right
-and batched to `batch_tokens`; rows come back in document order, then position. Special prefix and
-padding tokens are run but have no row. Memory is bounded by one batch and one group's rows.
+Documents, in their order, are cut into groups (shard_groups.py); each (group, site) is one
+shard, named by a hash of all that determines it. What is there is not computed again: a shard
+found by name is taken whole; in a group that changed, the rows of documents that any shard of the
+folder holds (captured_documents.py) are copied (copied_rows.py), and only the remaining documents
+go through the model (batched_forward.py), once for all sites that lack them. Tables, order and
+row numbers are those of a capture from scratch; rows differ from it by rounding at most. A killed
+capture goes on at the first missing shard. Memory is bounded by one batch and one group's rows.
 
 The file format is shards.py; what the rows look like is statistics.py.
 """
@@ -13,24 +14,28 @@ The file format is shards.py; what the rows look like is statistics.py.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from assets.activations.hooks import record_sites, run_forward
+from assets.activations.batched_forward import BatchCount, forward_documents
+from assets.activations.captured_documents import CapturedDocuments, ShardContents
+from assets.activations.copied_rows import copy_rows
 from assets.activations.model_structure import locate_site
+from assets.activations.shard_groups import DocumentGroup, group_documents
 from assets.activations.shards import ShardFile, ShardRecord, complete_shard, write_shard
 from assets.activations.site_names import ActivationSite
 from assets.activations.tokenization import TokenizedDocument
 
 FORMAT_VERSION = 1
-"""Part of every shard's name; raise it when what is captured changes meaning."""
+"""Part of every shard's name and scope; raise it when what is captured changes meaning."""
 
 
 class CaptureError(ValueError):
@@ -50,7 +55,7 @@ class CaptureSettings:
 
 @dataclass(frozen=True)
 class CaptureProgress:
-    """Told after each group: what is done of what, and whether the group was there already."""
+    """Told after each group: what is done of what, and whether none of its documents was run."""
 
     groups_done: int
     groups_total: int
@@ -63,15 +68,22 @@ class CaptureProgress:
 class CaptureResult:
     """The shards of each site key, in row order, and what was run, kept and dropped.
 
-    `n_padding` counts the padding tokens of the forward passes of this call (none when reused).
+    Counts are of this call. `n_forward_tokens` are tokens of documents that were run, special
+    prefix counted; `n_padding` what was run beside them (batched_forward.py). A document is run
+    where a site lacks it, else reused, as the second of two with the same tokens is; those without
+    a token of their own are neither. `n_rows_run` are the rows of documents that were run.
     """
 
     shards: Mapping[str, tuple[ShardRecord, ...]]
     n_rows: int
+    n_rows_run: int
     n_dropped_special: int
-    n_padding: int
     n_truncated_documents: int
     n_forward_passes: int
+    n_forward_tokens: int
+    n_padding: int
+    n_documents_run: int
+    n_documents_reused: int
     n_shards_written: int
     n_shards_reused: int
 
@@ -91,49 +103,98 @@ def capture_shards(
     _check_documents(model, documents)
     widths = {site: locate_site(model, site).width for site in sites}
     groups = list(group_documents(documents, settings.shard_tokens))
-    rows_total = sum(document.n_rows for document in documents)
+    rows_total = sum(group.n_rows for group in groups)
     shards: dict[str, list[ShardRecord]] = {site.key: [] for site in sites}
-    first_row = n_padding = n_passes = n_written = 0
+    forward = BatchCount()
+    first_row = n_run = n_rows_run = n_written = 0
 
-    for number, group in enumerate(groups):
-        paths = {site: settings.folder / shard_name(group, site, settings) for site in sites}
-        files: dict[ActivationSite, ShardFile] = {}
-        for site, path in paths.items():
-            if (found := complete_shard(path)) is not None:
-                files[site] = found
-        missing = {site: widths[site] for site in sites if site not in files}
-        if missing:
-            batches = list(length_sorted_batches(group, settings.batch_tokens))
-            rows = _group_activations(model, group, batches, missing)
-            for site in missing:
-                files[site] = write_shard(paths[site], rows.pop(site))
-            n_written += len(missing)
-            n_passes += len(batches)
-            n_padding += sum(_padding(group, batch) for batch in batches)
-        n_rows = sum(document.n_rows for document in group)
-        n_special = sum(document.n_special_prefix for document in group)
-        for site, file in files.items():
-            shards[site.key].append(
-                ShardRecord(
-                    **asdict(file), shard=number, first_row=first_row, n_dropped_special=n_special
+    with closing(CapturedDocuments(settings.folder)) as captured:
+        for number, group in enumerate(groups):
+            done = _capture_group(model, group, widths, settings, captured)
+            for site, file in done.files.items():
+                shards[site.key].append(
+                    ShardRecord(
+                        **asdict(file),
+                        shard=number,
+                        first_row=first_row,
+                        n_dropped_special=sum(d.n_special_prefix for d in group.documents),
+                    )
                 )
-            )
-        first_row += n_rows
-        if on_progress is not None:
-            on_progress(
-                CaptureProgress(number + 1, len(groups), first_row, rows_total, not missing)
-            )
+            forward += done.forward
+            n_run += len(done.documents_run)
+            n_rows_run += sum(document.n_rows for document in done.documents_run)
+            n_written += done.n_written
+            first_row += group.n_rows
+            if on_progress is not None:
+                on_progress(
+                    CaptureProgress(
+                        number + 1, len(groups), first_row, rows_total, not done.documents_run
+                    )
+                )
 
     return CaptureResult(
         shards={key: tuple(records) for key, records in shards.items()},
         n_rows=first_row,
+        n_rows_run=n_rows_run,
         n_dropped_special=sum(document.n_special_prefix for document in documents),
-        n_padding=n_padding,
         n_truncated_documents=sum(document.is_truncated for document in documents),
-        n_forward_passes=n_passes,
+        n_forward_passes=forward.n_passes,
+        n_forward_tokens=forward.n_tokens,
+        n_padding=forward.n_padding,
+        n_documents_run=n_run,
+        n_documents_reused=sum(len(group.documents) for group in groups) - n_run,
         n_shards_written=n_written,
         n_shards_reused=len(groups) * len(sites) - n_written,
     )
+
+
+@dataclass(frozen=True)
+class _CapturedGroup:
+    files: Mapping[ActivationSite, ShardFile]
+    forward: BatchCount
+    documents_run: Sequence[TokenizedDocument]
+    n_written: int
+
+
+def _capture_group(
+    model: nn.Module,
+    group: DocumentGroup,
+    widths: Mapping[ActivationSite, int],
+    settings: CaptureSettings,
+    captured: CapturedDocuments,
+) -> _CapturedGroup:
+    paths = {site: settings.folder / shard_name(group.documents, site, settings) for site in widths}
+    files: dict[ActivationSite, ShardFile] = {}
+    matrices: dict[ActivationSite, Tensor] = {}
+    lacking: dict[ActivationSite, set[bytes]] = {}
+    for site, path in paths.items():
+        if (found := complete_shard(path)) is not None:
+            files[site] = found
+            continue
+        # float32 holds every number type that models compute in and shards store.
+        matrices[site] = torch.empty(group.n_rows, widths[site])
+        lacking[site] = copy_rows(matrices[site], group, captured, _scope(site, settings))
+
+    to_run = [key for key in group.distinct if any(key in keys for keys in lacking.values())]
+    documents_run = [group.distinct[key] for key in to_run]
+
+    def keep(site: ActivationSite, index: int, rows: Tensor) -> None:
+        if to_run[index] in lacking[site]:
+            group.place(matrices[site], to_run[index], rows.float())
+
+    forward = forward_documents(
+        model,
+        documents_run,
+        [site for site, keys in lacking.items() if keys],
+        settings.batch_tokens,
+        keep,
+    )
+    captured.add(
+        [ShardContents(path.name, _scope(site, settings), group) for site, path in paths.items()]
+    )
+    for site in lacking:
+        files[site] = write_shard(paths[site], matrices.pop(site))
+    return _CapturedGroup(files, forward, documents_run, len(lacking))
 
 
 def capture_rows(
@@ -142,32 +203,16 @@ def capture_rows(
     site: ActivationSite,
     batch_tokens: int = 2048,
 ) -> Float[Tensor, "n_rows width"]:
-    """The rows of a few documents (probe sentences, say) in memory, by document then position."""
+    """Rows of a few documents (probe sentences, say), by document then position, in float32."""
     _check_documents(model, documents)
-    batches = list(length_sorted_batches(documents, batch_tokens))
-    width = locate_site(model, site).width
-    return _group_activations(model, documents, batches, {site: width})[site]
+    first_rows = [0, *accumulate(document.n_rows for document in documents)]
+    matrix = torch.empty(first_rows[-1], locate_site(model, site).width)
 
+    def keep(_: ActivationSite, index: int, rows: Tensor) -> None:
+        matrix[first_rows[index] : first_rows[index + 1]] = rows
 
-def group_documents(
-    documents: Sequence[TokenizedDocument], shard_tokens: int
-) -> Iterator[list[TokenizedDocument]]:
-    """Consecutive documents, a group closing once it has at least `shard_tokens` rows.
-
-    Documents without a token of their own have no rows and are left out.
-    """
-    group: list[TokenizedDocument] = []
-    n_rows = 0
-    for document in documents:
-        if not document.n_rows:
-            continue
-        group.append(document)
-        n_rows += document.n_rows
-        if n_rows >= shard_tokens:
-            yield group
-            group, n_rows = [], 0
-    if group:
-        yield group
+    forward_documents(model, documents, [site], batch_tokens, keep)
+    return matrix
 
 
 def shard_name(
@@ -175,8 +220,8 @@ def shard_name(
 ) -> str:
     """File name from what determines the rows: model, number type, site and token ids.
 
-    Batch size is left out: it changes rows by rounding only. Document ids are left out: a renamed
-    document has the same activations.
+    Batch size is left out, and whether rows were copied: these change rows by rounding only.
+    Document ids are left out: a renamed document has the same activations.
     """
     content = {
         "format": FORMAT_VERSION,
@@ -189,77 +234,9 @@ def shard_name(
     return f"{site.key}-{digest[:24]}.parquet"
 
 
-def length_sorted_batches(
-    group: Sequence[TokenizedDocument], batch_tokens: int
-) -> Iterator[list[int]]:
-    """Indices into `group`, longest first, each batch at most `batch_tokens` with its padding.
-
-    A document longer than `batch_tokens` makes a batch of its own.
-    """
-    order = sorted(range(len(group)), key=lambda i: (-len(group[i].token_ids), i))
-    batch: list[int] = []
-    for index in order:
-        longest = len(group[batch[0]].token_ids) if batch else 0
-        if batch and longest * (len(batch) + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def padded_inputs(
-    model: nn.Module, sequences: Sequence[Sequence[int]]
-) -> dict[str, Int[Tensor, "batch longest"]]:
-    """Token ids padded on the right, attention mask and positions, on the model's device.
-
-    Under causal attention no real token sees the padding to its right, whose id does not matter.
-    """
-    longest = max(len(sequence) for sequence in sequences)
-    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, sequence in enumerate(sequences):
-        ids[i, : len(sequence)] = torch.tensor(sequence)
-        mask[i, : len(sequence)] = 1
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    if "position_ids" in inspect.signature(model.forward).parameters:
-        inputs["position_ids"] = torch.arange(longest).expand(len(sequences), -1)
-    device = next(model.parameters()).device
-    return {name: tensor.to(device) for name, tensor in inputs.items()}
-
-
-def _group_activations(
-    model: nn.Module,
-    group: Sequence[TokenizedDocument],
-    batches: Sequence[Sequence[int]],
-    widths: Mapping[ActivationSite, int],
-) -> dict[ActivationSite, Float[Tensor, "n_rows width"]]:
-    starts = [0]
-    for document in group:
-        starts.append(starts[-1] + document.n_rows)
-    rows: dict[ActivationSite, Tensor] = {}
-    batch: Sequence[int] = ()
-
-    def keep(site: ActivationSite, activations: Tensor) -> None:
-        if site not in rows:
-            rows[site] = torch.empty(starts[-1], widths[site], dtype=activations.dtype)
-        on_cpu = activations.to("cpu")
-        for i, index in enumerate(batch):
-            document = group[index]
-            kept = on_cpu[i, document.n_special_prefix : len(document.token_ids)]
-            rows[site][starts[index] : starts[index + 1]] = kept
-
-    last_layer = max(site.layer for site in widths)
-    with torch.no_grad(), record_sites(model, list(widths), keep):
-        for batch in batches:
-            inputs = padded_inputs(model, [group[index].token_ids for index in batch])
-            run_forward(model, inputs, stop_layer=last_layer)
-    return rows
-
-
-def _padding(group: Sequence[TokenizedDocument], batch: Sequence[int]) -> int:
-    lengths = [len(group[index].token_ids) for index in batch]
-    return max(lengths) * len(lengths) - sum(lengths)
+def _scope(site: ActivationSite, settings: CaptureSettings) -> str:
+    """All that determines a document's rows beside its tokens (captured_documents.py)."""
+    return json.dumps([FORMAT_VERSION, settings.model_revision, settings.dtype, site.key])
 
 
 def _check_documents(model: nn.Module, documents: Sequence[TokenizedDocument]) -> None:

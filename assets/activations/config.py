@@ -74,7 +74,10 @@ class ActivationsConfig(BaseModel):
         default=2048, ge=1, description="Most tokens, padding included, in one forward pass"
     )
     shard_tokens: int = Field(
-        default=8192, ge=1, description="Tokens in a shard; what a killed capture may lose"
+        default=8192,
+        ge=1,
+        description="Tokens in a shard, about: half to twice as many. A killed capture may lose so "
+        "many",
     )
     massive_norm_ratio: float = Field(
         default=5.0,

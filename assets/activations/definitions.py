@@ -1,8 +1,8 @@
 """The activations assets of one site: `tokens`, `activation_shards`, `activation_stats`,
 `neuron_stats`.
 
-One forward pass serves every site of the model in the study that has no shards yet, so the sites
-after the first find theirs on disk.
+Only documents that were not captured before are run. One forward pass serves every site of the
+model in the study that lacks them, so the sites after the first find their shards on disk.
 """
 
 from collections.abc import Iterator
@@ -18,6 +18,7 @@ from assets.activations.tables import (
 )
 from assets.corpus.tables import DOCUMENTS
 from assets.partitions import SITES
+from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -25,14 +26,30 @@ from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
 
+RECIPE = Recipe(
+    "activations",
+    stage="activations",
+    tables=TABLES,
+    inputs=(
+        Input(
+            DOCUMENTS,
+            "study",
+            columns=("document_id", "text", "status", "source", "source_row"),
+        ),
+    ),
+    # Batches change rows by rounding only, and are no reason to run the model again.
+    settings=lambda site: {
+        "activations": site.study.activations.model_dump(exclude={"batch_tokens"}),
+        "model": site.model.model_dump(include={"source", "revision", "dtype"}),
+    },
+    uses_model=True,
+)
+
 
 @dg.multi_asset(
-    name="activations",
-    specs=table_specs(
-        TABLES,
-        deps=[dg.AssetDep(DOCUMENTS.name, partition_mapping=dg.AllPartitionMapping())],
-    ),
-    check_specs=specs_of_checks(TABLES),
+    name=RECIPE.name,
+    specs=table_specs(RECIPE),
+    check_specs=specs_of_checks(RECIPE),
     partitions_def=SITES,
     pool="subject_model",
 )
@@ -42,6 +59,11 @@ def activation_assets(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, RECIPE, lake, studies, subject_models)
+    yield from run.materialize(_capture)
+
+
+def _capture(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.activations.capture import CaptureSettings, capture_shards
     from assets.activations.neuron_statistics import neuron_frame, neuron_statistics
     from assets.activations.shards import ActivationReader, shard_frame
@@ -54,10 +76,9 @@ def activation_assets(
     )
     from assets.activations.tokenization import token_pieces, tokenize_documents
 
-    run = StageRun(context, lake, studies)
     spec = run.site()
     config = spec.study.activations
-    subject = subject_models.load(spec.model)
+    subject = run.subject()
     accepted = run.lake.read(
         DOCUMENTS,
         {"study": spec.study.name, "status": "ok"},
@@ -103,11 +124,14 @@ def activation_assets(
             ),
             NEURON_STATS: neuron_frame(neurons),
         },
-        {"site": spec.key},
-        configs=[config, spec.model, subject.revision],
         metadata={
             ACTIVATION_SHARDS.name: {
                 "n_forward_passes": captured.n_forward_passes,
+                "forward_tokens": captured.n_forward_tokens,
+                "rows_computed": captured.n_rows_run,
+                "rows_reused": captured.n_rows - captured.n_rows_run,
+                "n_documents_run": captured.n_documents_run,
+                "n_documents_reused": captured.n_documents_reused,
                 "n_shards_written": captured.n_shards_written,
                 "n_shards_reused": captured.n_shards_reused,
                 "n_padding_tokens": captured.n_padding,

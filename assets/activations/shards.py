@@ -32,6 +32,7 @@ COLUMN = "activation"
 ROW_GROUP_SIZE = 4096
 READ_BATCH = 512
 FLOAT16_MAX = 65504.0
+PUBLISH_LOCK = "publish.lock"
 
 
 class ShardError(RuntimeError):
@@ -104,7 +105,7 @@ def write_shard(path: Path, rows: Float[Tensor, "n_rows width"]) -> ShardFile:
         )
         # Of two captures of one shard the first stands: the second's bytes may differ by rounding,
         # and a checksum handed out must stay true.
-        with FileLock(path.parent / "publish.lock"):
+        with FileLock(path.parent / PUBLISH_LOCK):
             if (found := complete_shard(path)) is not None:
                 temporary.unlink()
                 return found
@@ -122,9 +123,13 @@ def write_shard(path: Path, rows: Float[Tensor, "n_rows width"]) -> ShardFile:
 
 
 def complete_shard(path: Path) -> ShardFile | None:
-    """What the sidecar says, if shard and sidecar are both there and the size fits."""
+    """What the sidecar says, if shard and sidecar are both there and the size fits.
+
+    The shard is touched first, so that no maintenance takes it away (shard_removal.py).
+    """
     try:
-        shard = ShardFile(**json.loads(_sidecar(path).read_text()))
+        os.utime(path)
+        shard = ShardFile(**json.loads(sidecar_of(path).read_text()))
         return shard if path.stat().st_size == shard.n_bytes else None
     except (OSError, ValueError, TypeError):
         return None
@@ -259,12 +264,13 @@ def shard_frame(shards: Sequence[ShardRecord]) -> pl.DataFrame:
     return pl.DataFrame([asdict(shard) for shard in shards])
 
 
-def _sidecar(path: Path) -> Path:
+def sidecar_of(path: Path) -> Path:
+    """The sidecar's place."""
     return path.with_suffix(".json")
 
 
 def _write_sidecar(path: Path, written: ShardFile) -> None:
-    sidecar = _sidecar(path)
+    sidecar = sidecar_of(path)
     temporary = sidecar.with_name(f"{sidecar.name}.{uuid.uuid4().hex}.partial")
     try:
         temporary.write_text(json.dumps(asdict(written), indent=1))

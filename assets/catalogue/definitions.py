@@ -1,11 +1,15 @@
-"""The catalogue asset: `features`, one row a feature, joined from every stage's tables."""
+"""The catalogue assets: `features`, one row a feature, joined from every stage's tables, and
+`catalogue_changes`, what is new in them.
+"""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.catalogue.changes import partition_changes
 from assets.catalogue.features_query import FEATURES_QUERY
-from assets.catalogue.tables import FEATURES, TABLES
+from assets.catalogue.tables import CATALOGUE_CHANGES, FEATURES, TABLES
+from assets.common_inputs import CONCEPTS
 from assets.corpus.tables import DOCUMENTS
 from assets.detection.tables import CONCEPT_DETECTION
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
@@ -13,6 +17,7 @@ from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
 from assets.faithfulness.tables import FEATURE_FAITHFULNESS
 from assets.labels.tables import LABEL_SCORES, LABELS
 from assets.partitions import SITE_FITS
+from assets.recipe import Input, Recipe
 from assets.stage_run import StageRun, specs_of_checks, table_specs
 from assets.steering.tables import CALIBRATIONS, STEERING_SCORES
 from resources.lake import LakeResource
@@ -32,17 +37,32 @@ SOURCES = (
     STEERING_SCORES,
 )
 
+RECIPE = Recipe(
+    "catalogue",
+    stage="catalogue",
+    tables=TABLES,
+    inputs=(*(Input(table) for table in SOURCES), CONCEPTS),
+    settings=lambda spec: {
+        "method": spec.fit.method,
+        "is_control": spec.fit.is_control,
+        "model": spec.site.model_name,
+    },
+)
+
 
 @dg.multi_asset(
-    name="catalogue",
-    specs=table_specs(TABLES, deps=[table.name for table in SOURCES]),
-    check_specs=specs_of_checks(TABLES),
+    name=RECIPE.name,
+    specs=table_specs(RECIPE),
+    check_specs=specs_of_checks(RECIPE),
     partitions_def=SITE_FITS,
 )
 def catalogue_assets(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
-    run = StageRun(context, lake, studies)
+    yield from StageRun(context, RECIPE, lake, studies).materialize(_join)
+
+
+def _join(run: StageRun) -> Iterator[dg.MaterializeResult]:
     spec = run.fit()
     run.lake.ensure_tables([DOCUMENTS, *SOURCES])
     frame = run.lake.query(
@@ -60,10 +80,14 @@ def catalogue_assets(
     best = frame.filter(frame["steering_score"].is_not_null()).sort(
         "steering_score", descending=True
     )
+    changes = partition_changes(
+        run.lake.read(FEATURES, spec.partition),
+        FEATURES.conform(frame, spec.partition),
+        run.lake.snapshot_of(FEATURES, spec.partition),
+        run.lake.read(CATALOGUE_CHANGES, spec.partition),
+    )
     yield from run.write(
-        {FEATURES: frame},
-        spec.partition,
-        configs=[],
+        {FEATURES: frame, CATALOGUE_CHANGES: changes},
         metadata={
             FEATURES.name: {
                 "best_features": dg.MetadataValue.md(
@@ -81,6 +105,10 @@ def catalogue_assets(
                         ]
                     )
                 )
-            }
+            },
+            CATALOGUE_CHANGES.name: {
+                f"n_{change}": count
+                for change, count in changes["change"].value_counts(sort=True).iter_rows()
+            },
         },
     )

@@ -1,4 +1,4 @@
-"""The lake table of the catalogue: the gold layer, one row a feature."""
+"""The lake tables of the catalogue: the gold layer, one row a feature, and what changed in it."""
 
 from __future__ import annotations
 
@@ -153,4 +153,47 @@ FEATURES = Table(
     partition_by=("site", "fit"),
 )
 
-TABLES = (FEATURES,)
+CATALOGUE_CHANGES = Table(
+    name="catalogue_changes",
+    stage="catalogue",
+    description=(
+        "What the last run that changed a partition of features changed there: one row a feature "
+        "and change. Between any two versions: make changes"
+    ),
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column(
+            "change",
+            "VARCHAR",
+            "added, lost, relabelled (another label or concept), rescored (another score) or "
+            "restated (another status)",
+        ),
+        Column(
+            "column_name",
+            "VARCHAR",
+            "Column of features that changed; of an added or lost feature, the one it is named by",
+        ),
+        Column("old_value", "VARCHAR", "What the column held before", nullable=True),
+        Column("new_value", "VARCHAR", "What it holds since", nullable=True),
+        Column(
+            "difference",
+            "DOUBLE",
+            "New minus old score, in that column's unit; NULL where either is NULL or no score",
+            nullable=True,
+        ),
+        Column(
+            "from_snapshot",
+            "BIGINT",
+            "Snapshot that had written the rows before: features AT (VERSION => from_snapshot); "
+            "NULL where there were none",
+            nullable=True,
+            is_volatile=True,
+        ),
+    ),
+    key=("site", "fit", "feature_id", "change", "column_name"),
+    partition_by=("site", "fit"),
+)
+
+TABLES = (FEATURES, CATALOGUE_CHANGES)

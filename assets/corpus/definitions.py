@@ -1,7 +1,6 @@
 """The corpus asset: `documents` of one study."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 
@@ -10,30 +9,38 @@ from assets.corpus.read import read_corpus
 from assets.corpus.sources import corpus_fingerprint
 from assets.corpus.tables import DOCUMENTS, TABLES
 from assets.partitions import STUDIES
+from assets.recipe import Recipe
 from assets.stage_run import StageRun, specs_of_checks, table_specs
 from resources.lake import LakeResource
 from resources.study import StudiesResource
 
+RECIPE = Recipe(
+    "corpus",
+    stage="corpus",
+    tables=TABLES,
+    settings=lambda study: {"corpus": study.corpus},
+    observed=lambda study, folder: {"corpus_files": corpus_fingerprint(study.corpus, folder)},
+)
+
 
 @dg.multi_asset(
-    name="corpus",
-    specs=table_specs(TABLES),
-    check_specs=specs_of_checks(TABLES),
+    name=RECIPE.name,
+    specs=table_specs(RECIPE),
+    check_specs=specs_of_checks(RECIPE),
     partitions_def=STUDIES,
 )
 def corpus_assets(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
-    run = StageRun(context, lake, studies)
-    study = run.study()
-    folder = Path(studies.folder)
-    frame = documents_frame(read_corpus(study.corpus, folder))
+    yield from StageRun(context, RECIPE, lake, studies).materialize(_read_documents)
+
+
+def _read_documents(run: StageRun) -> Iterator[dg.MaterializeResult]:
+    frame = documents_frame(read_corpus(run.study().corpus, run.study_folder))
     accepted = frame.filter(status="ok").drop_nulls("concept")
     concepts = accepted.group_by("concept").len().sort("concept")
     yield from run.write(
         {DOCUMENTS: frame},
-        {"study": study.name},
-        configs=[study.corpus, corpus_fingerprint(study.corpus, folder)],
         metadata={
             DOCUMENTS.name: {
                 "n_concepts": len(concepts),

@@ -1,6 +1,6 @@
 """Which of the corpus's own concepts a feature fires on, measured on documents not used to choose.
 
-The documents are split in two halves, stratified by concept, by seed. On the first half the
+The documents are split in two halves (corpus/halves.py), stratified by concept. On the first the
 feature's concept is the one with the highest AUROC; the AUROC reported is that concept's on the
 second half. Choosing and measuring on the same documents would report the luckiest of many
 concepts: for scores that mean nothing, well above 0.5 instead of 0.5.
@@ -26,14 +26,16 @@ SOURCE = "corpus"
 
 def corpus_concept_rows(
     scores: Float[np.ndarray, "n_documents k"],
+    document_ids: Sequence[str],
     concepts: Sequence[str | None],
     config: DetectionConfig,
     feature_ids: Sequence[int] | None = None,
 ) -> pl.DataFrame:
     """Rows of `concept_detection` with source corpus, one a feature (column of `scores`).
 
-    `scores` are max_cosine_scores of the documents, NaN where there is none; `concepts` holds each
-    document's concept or None. A corpus without concepts gives rows with status not_applicable.
+    `scores` are max_cosine_scores of the documents, NaN where there is none; `document_ids` and
+    `concepts` (None where unknown) are theirs. A corpus without concepts gives rows with status
+    not_applicable.
     """
     n_documents, k = scores.shape
     if len(concepts) != n_documents:
@@ -48,7 +50,7 @@ def corpus_concept_rows(
     is_live = np.asarray(is_finite[has_score].all(axis=0)) & has_score.any()
     labelled = [concept for concept, has in zip(concepts, has_score, strict=True) if has]
     # Of all documents, so that it is the half that supervised fits were made on.
-    choose_half = split_in_halves(concepts, config.seed)[has_score]
+    choose_half = split_in_halves(document_ids, concepts, config.seed)[has_score]
     names, membership = concept_membership(labelled, choose_half)
     if not names and has_score.any():
         reason = (

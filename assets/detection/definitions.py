@@ -4,12 +4,16 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
+from assets.activations.tables import TOKENS
+from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS
 from assets.corpus.tables import DOCUMENTS
+from assets.detection import prompts
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES, TABLES
-from assets.factorization.tables import DICTIONARY
+from assets.fingerprints import code_version
+from assets.labels.prompt import prompt_versions
 from assets.labels.tables import LABELS, LLM_CALLS
-from assets.partitions import SITE_FITS, site_of_fit
+from assets.partitions import SITE_FITS
+from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -18,18 +22,34 @@ from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
 
+RECIPE = Recipe(
+    "detection",
+    stage="detection",
+    tables=TABLES,
+    inputs=(
+        *FITTED,
+        Input(LABELS, columns=("feature_id", "kind", "label", "status")),
+        SITE_ACTIVATIONS,
+        Input(TOKENS, "site", columns=("row", "document_id", "row_norm", "is_massive")),
+        CONCEPTS,
+    ),
+    settings=lambda spec: {
+        "detection": spec.study.detection,
+        "activations": spec.study.activations.model_dump(
+            include={"max_tokens_per_document", "massive_norm_ratio"}
+        ),
+        "is_control": spec.fit.is_control,
+    },
+    prompts=lambda spec: prompt_versions(prompts),
+    uses_model=True,
+    uses_llm=True,
+)
+
 
 @dg.multi_asset(
-    name="detection",
-    specs=table_specs(
-        TABLES,
-        deps=[
-            DICTIONARY.name,
-            LABELS.name,
-            dg.AssetDep(ACTIVATION_SHARDS.name, partition_mapping=site_of_fit()),
-        ],
-    ),
-    check_specs=specs_of_checks(TABLES),
+    name=RECIPE.name,
+    specs=table_specs(RECIPE),
+    check_specs=specs_of_checks(RECIPE),
     partitions_def=SITE_FITS,
     pool="subject_model",
 )
@@ -40,27 +60,30 @@ def detection_assets(
     subject_models: SubjectModelResource,
     chat: ChatResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, RECIPE, lake, studies, subject_models, chat)
+    yield from run.materialize(_detect)
+
+
+def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
     import numpy as np
     import polars as pl
 
     from assets.detection.corpus_concepts import corpus_concept_rows
+    from assets.detection.probe_scores import score_probes
     from assets.detection.probe_sentences import (
         generated_concept_rows,
         probe_requests,
         probe_sentence_rows,
-        sentences_to_score,
-        with_scores,
     )
     from assets.detection.site_scores import corpus_scores, sentence_scores
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.labels.chosen_labels import chosen_labels
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.detection
     site = {"site": spec.site.key}
-    subject = subject_models.load(spec.site.model)
+    subject = run.subject()
     fitted = run.fitted(spec)
 
     chosen = chosen_labels(run.lake.read(LABELS, spec.partition))
@@ -72,24 +95,37 @@ def detection_assets(
     }
     tasks = probe_requests(labels, config)
     with Progress(run.log, "probe sentences", len(tasks), "calls") as progress:
-        replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
+        replies = run.chat_model(progress.reach).complete(
             [task.request for task in tasks], purpose="probe_sentences"
         )
     probes = probe_sentence_rows(tasks, replies, config, not_probed=not_probed)
     tokens = run.lake.read(TOKENS, site, columns=("row", "document_id", "row_norm", "is_massive"))
     median_norm = float(np.median(tokens["row_norm"].to_numpy()))
-    sentences = sentences_to_score(probes)
-    if sentences:
-        scores = sentence_scores(
+    massive_norm = spec.study.activations.massive_norm_ratio * median_norm
+    max_tokens = spec.study.activations.max_tokens_per_document
+    scored = score_probes(
+        probes,
+        run.lake.read(PROBE_SENTENCES, spec.partition),
+        fitted.dictionary,
+        fitted.feature_ids,
+        lambda sentences: sentence_scores(
             subject.model,
             subject.tokenizer,
             spec.site.activation_site,
             sentences,
             fitted.dictionary,
-            max_tokens=spec.study.activations.max_tokens_per_document,
-            massive_norm=spec.study.activations.massive_norm_ratio * median_norm,
-        )
-        probes = with_scores(probes, sentences, scores, fitted.feature_ids)
+            max_tokens=max_tokens,
+            massive_norm=massive_norm,
+        ),
+        made_with=(
+            code_version("detection"),
+            subject.revision,
+            subject.dtype,
+            spec.site.activation_site.key,
+            max_tokens,
+        ),
+        massive_norm=massive_norm,
+    )
 
     documents = run.lake.read(
         DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
@@ -101,19 +137,23 @@ def detection_assets(
             documents["document_id"].to_list(),
             fitted.dictionary,
         ),
+        documents["document_id"].to_list(),
         documents["concept"].to_list(),
         config,
         feature_ids=fitted.feature_ids,
     )
-    detected = pl.concat([generated_concept_rows(probes, labels, config), of_corpus])
+    detected = pl.concat([generated_concept_rows(scored.rows, labels, config), of_corpus])
     aurocs = of_corpus["auroc"].drop_nulls().to_list()
     yield from run.write(
-        {PROBE_SENTENCES: probes, CONCEPT_DETECTION: detected},
-        {**spec.partition, "stage": "detection"},
-        configs=[config, spec.study.llm],
+        {PROBE_SENTENCES: scored.rows, CONCEPT_DETECTION: detected},
         side_frames={LLM_CALLS: llm_calls_frame(replies, purpose="probe_sentences")},
         metadata={
-            PROBE_SENTENCES.name: cost_summary(replies),
+            PROBE_SENTENCES.name: {
+                **cost_summary(replies),
+                "rows_reused": scored.rows_reused,
+                "rows_computed": scored.rows_computed,
+                "forward_tokens": scored.forward_tokens,
+            },
             CONCEPT_DETECTION.name: {
                 "concept_auroc": dg.MetadataValue.md(
                     histogram(aurocs, "Concept AUROC of the features", "AUROC")

@@ -2,7 +2,7 @@
 
 The paper has a strong LLM write both kinds. Here the neutral ones are bundled (neutral_sentences):
 they cost no calls, are the same for every LLM, and a small LLM's "neutral" sentences are not.
-Requests and rows are made here; sentence scores come from text_scores.max_cosine_scores.
+Requests and rows are made here; scores are filled in by probe_scores.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import polars as pl
-from jaxtyping import Float
 
 from assets.detection.concept_statistics import concept_statistics
 from assets.detection.config import DetectionConfig
@@ -28,7 +26,7 @@ SOURCE = "generated"
 ACTIVATING, NEUTRAL = "activating", "neutral"
 FEWEST_CHARACTERS = 8
 
-_SCHEMA = {
+PROBE_SCHEMA = {
     column.name: column.polars_type
     for column in PROBE_SENTENCES.columns
     if column.name not in PROBE_SENTENCES.partition_by
@@ -96,39 +94,7 @@ def probe_sentence_rows(
     for feature_id, reason in not_probed.items():
         row = _row(feature_id, ACTIVATING, 0, None, reason)
         rows.append(row | {"status": "not_attempted"})
-    return pl.DataFrame(rows, schema=_SCHEMA)
-
-
-def sentences_to_score(probe_sentences: pl.DataFrame) -> list[str]:
-    """Every different sentence once: what to capture activations of."""
-    return probe_sentences["sentence"].drop_nulls().unique(maintain_order=True).to_list()
-
-
-def with_scores(
-    probe_sentences: pl.DataFrame,
-    sentences: Sequence[str],
-    scores: Float[np.ndarray, "n_sentences k"],
-    feature_ids: Sequence[int] | None = None,
-) -> pl.DataFrame:
-    """The rows with each feature's own score on each sentence filled in.
-
-    `scores[i, j]` is the score of feature `feature_ids[j]` (of feature j without it) on
-    `sentences[i]`, NaN where there is none: such a row fails.
-    """
-    ids = range(scores.shape[1]) if feature_ids is None else feature_ids
-    column_of = {feature_id: column for column, feature_id in enumerate(ids)}
-    row_of = {sentence: i for i, sentence in enumerate(sentences)}
-    rows = []
-    for row in probe_sentences.iter_rows(named=True):
-        if row["sentence"] is not None:
-            score = float(scores[row_of[row["sentence"]], column_of[row["feature_id"]]])
-            if np.isfinite(score):
-                row["score"] = score
-            else:
-                reason = "no score: the sentence has no usable token or the feature is zero"
-                row |= {"status": "failed", "reason": reason}
-        rows.append(row)
-    return pl.DataFrame(rows, schema=_SCHEMA)
+    return pl.DataFrame(rows, schema=PROBE_SCHEMA)
 
 
 def generated_concept_rows(
@@ -184,7 +150,10 @@ def _row(
         "sentence_index": index,
         "sentence": sentence,
         "score": None,
+        "largest_norm": None,
+        "smallest_massive_norm": None,
         "request_hash": None,
         "status": "ok" if reason is None else "failed",
         "reason": reason,
+        "row_fingerprint": None,
     }

@@ -6,7 +6,8 @@ Massive tokens are left out of both: of the corpus by their flag, of sentences b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -44,6 +45,21 @@ def corpus_scores(
     return max_cosine_scores(chunks(), dictionary, len(document_ids))
 
 
+@dataclass(frozen=True)
+class SentenceScores:
+    """Scores of sentences (NaN where there is none), and what they say of massive tokens.
+
+    `largest_norm` is the largest row norm among a sentence's tokens that count,
+    `smallest_massive_norm` the smallest among those left out; NaN where there are none. Another
+    threshold between the two leaves out the same tokens. `n_tokens` went through the model.
+    """
+
+    scores: Float[np.ndarray, "n_sentences k"]
+    largest_norm: Float[np.ndarray, " n_sentences"]
+    smallest_massive_norm: Float[np.ndarray, " n_sentences"]
+    n_tokens: int
+
+
 def sentence_scores(
     model: Any,
     tokenizer: Any,
@@ -53,7 +69,7 @@ def sentence_scores(
     *,
     max_tokens: int,
     massive_norm: float,
-) -> Float[np.ndarray, "n_sentences k"]:
+) -> SentenceScores:
     """max_cosine_scores of sentences that aren't in the corpus; rows above `massive_norm` are out.
 
     A sentence without a token that counts has NaN.
@@ -65,5 +81,22 @@ def sentence_scores(
     number = torch.tensor(
         [i for i, document in enumerate(documents) for _ in range(document.n_rows)]
     )
-    counts = rows.norm(dim=1) <= massive_norm
-    return max_cosine_scores([(rows[counts], number[counts])], dictionary, len(sentences))
+    norms = rows.norm(dim=1).double()
+    counts = norms <= massive_norm
+    n = len(sentences)
+    return SentenceScores(
+        max_cosine_scores([(rows[counts], number[counts])], dictionary, n),
+        _extremes(norms[counts], number[counts], n, "amax"),
+        _extremes(norms[~counts], number[~counts], n, "amin"),
+        sum(len(document.token_ids) for document in documents),
+    )
+
+
+def _extremes(
+    norms: Float[Tensor, " n_tokens"],
+    number: Int[Tensor, " n_tokens"],
+    n_sentences: int,
+    which: Literal["amax", "amin"],
+) -> Float[np.ndarray, " n_sentences"]:
+    found = torch.full((n_sentences,), torch.nan, dtype=torch.float64)
+    return found.scatter_reduce(0, number, norms.cpu(), which, include_self=False).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from assets.labels.tables import REQUEST_HASH
+from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
 PROBE_SENTENCES = Table(
@@ -28,8 +29,23 @@ PROBE_SENTENCES = Table(
             minimum=-1.0001,
             maximum=1.0001,
         ),
+        Column(
+            "largest_norm",
+            "DOUBLE",
+            "Largest row norm among the sentence's tokens that count",
+            nullable=True,
+            minimum=0.0,
+        ),
+        Column(
+            "smallest_massive_norm",
+            "DOUBLE",
+            "Smallest row norm among its tokens left out as massive; NULL where none is",
+            nullable=True,
+            minimum=0.0,
+        ),
         REQUEST_HASH,
         *status_columns("ok; failed; not_attempted (no label, or max_features)"),
+        ROW_FINGERPRINT,
     ),
     key=("site", "fit", "feature_id", "kind", "sentence_index"),
     partition_by=("site", "fit"),

@@ -33,7 +33,7 @@ class EvidenceConfig(BaseModel):
         default=5,
         ge=0,
         le=200,
-        description="Contexts drawn over the quantiles of the other active documents",
+        description="Contexts drawn over the strengths of the other documents where it fires",
     )
     n_held_out: int = Field(
         default=10,

@@ -2,13 +2,13 @@
 
 Each document gives one context per feature, at the feature's strongest token there, so evidence is
 varied and the kinds are disjoint by document. A feature fires in a document whose strongest
-coefficient is above `firing_share` of the feature's largest. Firing documents, strongest first, are
-dealt in turn to two halves, so that both have strong ones: shown (`top`, then `sampled` over the
-quantiles of the rest) and `held_out` (half its strongest, half over the quantiles of the rest).
-`negative` contexts are seeded draws, document and token, from documents where it does not fire.
-Mixing strong and quantile-sampled contexts follows the idea of Paulo et al., arXiv 2410.13928
-(sec. 3); held-out scoring contexts must not be seen by the labeller. Massive tokens
-(`is_massive`) are read as text but never are a peak.
+coefficient is above `firing_share` of the feature's largest. Firing documents go to two halves
+(document_draws.py), so that both have strong ones: shown (`top`, then `sampled` over the strengths
+of the rest) and `held_out` (half its strongest, half over the strengths of the rest). `negative`
+contexts are draws, document and token, from documents where it does not fire. Mixing strong
+contexts with ones of all strengths follows the idea of Paulo et al., arXiv 2410.13928 (sec. 3);
+held-out scoring contexts must not be seen by the labeller. Massive tokens (`is_massive`) are read
+as text but never are a peak.
 
 What a labeller is told about contexts belongs to the labels stage.
 """
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from assets.evidence.config import EvidenceConfig
+from assets.evidence.document_draws import DocumentDraws
 from assets.evidence.tables import CONTEXTS
 from assets.evidence.words import mark_word
 
@@ -30,16 +31,20 @@ _PARTITION = ("site", "fit")
 
 @dataclass(frozen=True)
 class _Corpus:
-    """The tokens in reading order, and for each its document's number and extent."""
+    """The tokens in reading order, and for each its document's number and extent.
+
+    Document numbers follow the order of the ids, whatever the order of the rows.
+    """
 
     rows: Int[np.ndarray, " n_tokens"]
     document_ids: list[str]
     positions: Int[np.ndarray, " n_tokens"]
     tokens: list[str]
-    eligible: np.ndarray
+    eligible: Bool[np.ndarray, " n_tokens"]
     document: Int[np.ndarray, " n_tokens"]
     document_start: Int[np.ndarray, " n_documents"]
     document_end: Int[np.ndarray, " n_documents"]
+    has_eligible: Bool[np.ndarray, " n_documents"]
 
 
 def build_contexts(
@@ -57,6 +62,7 @@ def build_contexts(
     columns: dict[str, list] = {
         name: [] for name in CONTEXTS.column_names if name not in _PARTITION
     }
+    draws = DocumentDraws([corpus.document_ids[i] for i in corpus.document_start], config.seed)
     dense = np.zeros(len(corpus.rows), dtype=np.float32)
     boundaries = np.flatnonzero(np.diff(features)) + 1
     for part in np.split(np.arange(len(features)), boundaries):
@@ -64,8 +70,7 @@ def build_contexts(
             continue
         feature_id, where = int(features[part[0]]), index[part]
         dense[where] = values[part]
-        rng = np.random.default_rng((config.seed, feature_id))
-        for kind, peaks in _choose(where, values[part], corpus, config, rng).items():
+        for kind, peaks in _choose(where, values[part], corpus, config, draws, feature_id).items():
             for rank, peak in enumerate(peaks):
                 _append(columns, corpus, dense, feature_id, kind, rank, int(peak), config.window)
         dense[where] = 0.0
@@ -94,6 +99,7 @@ def _read_corpus(tokens: pl.DataFrame) -> _Corpus:
         document=document,
         document_start=start,
         document_end=end,
+        has_eligible=np.bincount(document, weights=eligible, minlength=len(start)) > 0,
     )
 
 
@@ -125,57 +131,55 @@ def _choose(
     values: Float[np.ndarray, " n_active"],
     corpus: _Corpus,
     config: EvidenceConfig,
-    rng: np.random.Generator,
+    draws: DocumentDraws,
+    feature_id: int,
 ) -> dict[str, np.ndarray]:
-    """Peak token indices of one feature by kind, strongest first."""
+    """Peak token indices of one feature by kind, strongest first; negatives in the draw's order."""
     strongest_first = np.lexsort((where, -values))
     documents = corpus.document[where[strongest_first]]
     _, first = np.unique(documents, return_index=True)
     peak_entries = strongest_first[np.sort(first)]
-    firing = peak_entries[values[peak_entries] > config.firing_share * values.max()]
-    peaks = where[firing]
+    largest = values.max()
+    firing = peak_entries[values[peak_entries] > config.firing_share * largest]
+    peaks, shares = where[firing], values[firing] / largest
+    documents = corpus.document[peaks]
 
-    shown, kept = (peaks[0::2], peaks[1::2]) if config.n_held_out else (peaks, peaks[:0])
-    top, rest = shown[: config.n_top], shown[config.n_top :]
+    is_shown = np.ones(len(peaks), dtype=bool)
+    if config.n_held_out:
+        is_shown = draws.are_shown(documents, feature_id)
+    shown, kept = np.flatnonzero(is_shown), np.flatnonzero(~is_shown)
+
+    def spread(ordered: np.ndarray, count: int) -> np.ndarray:
+        of_rest = draws.over_strengths(
+            documents[ordered], shares[ordered], config.firing_share, count, feature_id
+        )
+        return ordered[of_rest]
+
     n_strong = -(-config.n_held_out // 2)
-    strong, kept_rest = kept[:n_strong], kept[n_strong:]
-    held_out = np.concatenate(
-        [strong, _over_quantiles(kept_rest, config.n_held_out - n_strong, rng)]
-    )
+    held_out = [kept[:n_strong], spread(kept[n_strong:], config.n_held_out - n_strong)]
     return {
-        "top": top,
-        "sampled": _over_quantiles(rest, config.n_sampled, rng),
-        "held_out": held_out,
-        "negative": _negatives(peaks, corpus, config.n_negative, rng),
+        "top": peaks[shown[: config.n_top]],
+        "sampled": peaks[spread(shown[config.n_top :], config.n_sampled)],
+        "held_out": peaks[np.concatenate(held_out)],
+        "negative": _negatives(documents, corpus, config.n_negative, draws, feature_id),
     }
 
 
-def _over_quantiles(
-    ordered: Int[np.ndarray, " n"], count: int, rng: np.random.Generator
-) -> Int[np.ndarray, " m"]:
-    """One seeded draw from each of `count` equal parts of `ordered`, or all of a short one."""
-    if len(ordered) <= count or count == 0:
-        return ordered[:count]
-    return np.array([rng.choice(part) for part in np.array_split(ordered, count)])
-
-
 def _negatives(
-    firing_peaks: Int[np.ndarray, " n_firing"],
+    firing_documents: Int[np.ndarray, " n_firing"],
     corpus: _Corpus,
     count: int,
-    rng: np.random.Generator,
+    draws: DocumentDraws,
+    feature_id: int,
 ) -> Int[np.ndarray, " n_negative"]:
-    """Seeded tokens of documents where the feature does not fire, one a document."""
-    candidates = np.ones(len(corpus.document_start), dtype=bool)
-    candidates[corpus.document[firing_peaks]] = False
+    """Drawn tokens of documents where the feature does not fire, one a document."""
+    is_silent = corpus.has_eligible.copy()
+    is_silent[firing_documents] = False
     chosen: list[int] = []
-    for document in rng.permutation(np.flatnonzero(candidates)):
-        if len(chosen) == count:
-            break
+    for document in draws.silent(np.flatnonzero(is_silent), count, feature_id).tolist():
         extent = np.arange(int(corpus.document_start[document]), int(corpus.document_end[document]))
         extent = extent[corpus.eligible[extent]]
-        if len(extent):
-            chosen.append(int(rng.choice(extent)))
+        chosen.append(int(extent[draws.token(document, corpus.positions[extent], feature_id)]))
     return np.array(chosen, dtype=np.int64)
 
 

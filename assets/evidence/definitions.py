@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.activations.tables import TOKENS
+from assets.common_inputs import FIT_COEFFICIENTS, FITTED, SITE_TOKENS
 from assets.evidence.tables import BILINEAR_VIEW, CONTEXTS, VOCAB_PROJECTION
-from assets.factorization.tables import COEFFICIENTS, DICTIONARY
-from assets.partitions import SITE_FITS, site_of_fit
+from assets.factorization.tables import COEFFICIENTS
+from assets.partitions import SITE_FITS
+from assets.recipe import Recipe
 from assets.shared.plots import histogram
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -17,22 +19,52 @@ from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
 
+CONTEXTS_RECIPE = Recipe(
+    "contexts",
+    stage="evidence",
+    tables=(CONTEXTS,),
+    inputs=(*FITTED, FIT_COEFFICIENTS, SITE_TOKENS),
+    settings=lambda spec: {
+        "evidence": spec.study.evidence.model_dump(exclude={"n_vocab", "bilinear"})
+    },
+    modules=("assets.evidence.contexts",),
+)
+VOCAB_RECIPE = Recipe(
+    "vocab_projection",
+    stage="evidence",
+    tables=(VOCAB_PROJECTION,),
+    inputs=FITTED,
+    settings=lambda spec: {"evidence": {"n_vocab": spec.study.evidence.n_vocab}},
+    modules=("assets.evidence.vocab_projection",),
+    uses_model=True,
+)
+BILINEAR_RECIPE = Recipe(
+    "bilinear_view",
+    stage="evidence",
+    tables=(BILINEAR_VIEW,),
+    inputs=(*FITTED, FIT_COEFFICIENTS),
+    settings=lambda spec: {"evidence": {"bilinear": spec.study.evidence.bilinear}},
+    modules=("assets.evidence.bilinear_view", "assets.factorization.strength_order"),
+    uses_model=True,
+)
+RECIPES = (CONTEXTS_RECIPE, VOCAB_RECIPE, BILINEAR_RECIPE)
+
 
 @dg.multi_asset(
-    name="contexts",
-    specs=table_specs(
-        [CONTEXTS],
-        deps=[COEFFICIENTS.name, dg.AssetDep(TOKENS.name, partition_mapping=site_of_fit())],
-    ),
-    check_specs=specs_of_checks([CONTEXTS]),
+    name=CONTEXTS_RECIPE.name,
+    specs=table_specs(CONTEXTS_RECIPE),
+    check_specs=specs_of_checks(CONTEXTS_RECIPE),
     partitions_def=SITE_FITS,
 )
 def contexts_asset(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
+    yield from StageRun(context, CONTEXTS_RECIPE, lake, studies).materialize(_find_contexts)
+
+
+def _find_contexts(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.contexts import build_contexts
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     run.fitted_row(spec)
     frame = build_contexts(
@@ -40,13 +72,13 @@ def contexts_asset(
         run.lake.read(TOKENS, {"site": spec.site.key}),
         spec.study.evidence,
     )
-    yield from run.write({CONTEXTS: frame}, spec.partition, configs=[spec.study.evidence])
+    yield from run.write({CONTEXTS: frame})
 
 
 @dg.multi_asset(
-    name="vocab_projection",
-    specs=table_specs([VOCAB_PROJECTION], deps=[DICTIONARY.name]),
-    check_specs=specs_of_checks([VOCAB_PROJECTION]),
+    name=VOCAB_RECIPE.name,
+    specs=table_specs(VOCAB_RECIPE),
+    check_specs=specs_of_checks(VOCAB_RECIPE),
     partitions_def=SITE_FITS,
     pool="subject_model",
 )
@@ -56,11 +88,15 @@ def vocab_projection_asset(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, VOCAB_RECIPE, lake, studies, subject_models)
+    yield from run.materialize(_project_vocabulary)
+
+
+def _project_vocabulary(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.vocab_projection import project_vocabulary, unprojectable_because
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
-    subject = subject_models.load(spec.site.model)
+    subject = run.subject()
     fitted = run.fitted(spec)
     why_empty = unprojectable_because(spec.site.activation_site)
     frame = VOCAB_PROJECTION.empty().drop(VOCAB_PROJECTION.partition_by)
@@ -79,16 +115,14 @@ def vocab_projection_asset(
             )
     yield from run.write(
         {VOCAB_PROJECTION: frame},
-        spec.partition,
-        configs=[spec.study.evidence],
         metadata={VOCAB_PROJECTION.name: {} if why_empty is None else {"why_empty": why_empty}},
     )
 
 
 @dg.multi_asset(
-    name="bilinear_view",
-    specs=table_specs([BILINEAR_VIEW], deps=[DICTIONARY.name, COEFFICIENTS.name]),
-    check_specs=specs_of_checks([BILINEAR_VIEW]),
+    name=BILINEAR_RECIPE.name,
+    specs=table_specs(BILINEAR_RECIPE),
+    check_specs=specs_of_checks(BILINEAR_RECIPE),
     partitions_def=SITE_FITS,
     pool="subject_model",
 )
@@ -98,13 +132,17 @@ def bilinear_view_asset(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, BILINEAR_RECIPE, lake, studies, subject_models)
+    yield from run.materialize(_view_bilinear)
+
+
+def _view_bilinear(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.evidence.bilinear_view import unreadable_because, view_bilinear
     from assets.factorization.strength_order import strongest_features
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.evidence.bilinear
-    subject = subject_models.load(spec.site.model)
+    subject = run.subject()
     fitted = run.fitted(spec)
     why_empty = unreadable_because(subject.model, spec.site.activation_site)
     frame = BILINEAR_VIEW.empty().drop(BILINEAR_VIEW.partition_by)
@@ -128,8 +166,6 @@ def bilinear_view_asset(
     first = frame.filter(eigen_rank=0, side="+", token_rank=0)
     yield from run.write(
         {BILINEAR_VIEW: frame},
-        spec.partition,
-        configs=[config],
         metadata={
             BILINEAR_VIEW.name: {"why_empty": why_empty}
             if why_empty is not None

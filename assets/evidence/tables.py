@@ -19,7 +19,7 @@ CONTEXTS = Table(
         Column(
             "kind",
             "VARCHAR",
-            "top (strongest), sampled (over quantiles), held_out (not shown), negative (no firing)",
+            "top (strongest), sampled (over strengths), held_out (not shown), negative (no firing)",
         ),
         Column("rank_in_kind", "INTEGER", "Order within the kind, strongest first", minimum=0),
         Column("row", "BIGINT", "Peak token: tokens.row of the site", minimum=0),

@@ -26,7 +26,9 @@ from torch import Tensor
 
 from assets.factorization.sparse_rows import dictionary_products
 
-# Features updated between two matrix products; the order of updates stays strictly sequential.
+# Features whose gradients one product with all others gives, and, within, those between two
+# products with the changes made since. The order of updates stays strictly sequential.
+OUTER_BLOCK = 64
 FEATURE_BLOCK = 16
 # Tokens per pass: a block of coefficients then stays in the processor's cache.
 TOKEN_CHUNK_CPU = 8_192
@@ -71,8 +73,9 @@ def sweep_coefficients(
     """One exact update of every feature's coefficients, in place and in order.
 
     `products` is Z Aᵀ and `gram` Z Zᵀ; with a concavity the rows of Z are of unit norm or zero.
-    Features are taken in blocks: one product gives the block's gradients, and the changes made
-    inside the block are then added one by one, so the result is that of plain sequential updates.
+    Features are taken in blocks of blocks: one product gives the gradients of the outer block, and
+    changes made since are added by products for each inner block and one by one inside it, so the
+    result is that of plain sequential updates.
     A zero dictionary row gets zero coefficients.
     """
     n_features, n_tokens = coefficients.shape
@@ -81,9 +84,16 @@ def sweep_coefficients(
     for begin in range(0, n_tokens, step):
         tokens = slice(begin, min(begin + step, n_tokens))
         chunk = coefficients[:, tokens]
+        changes = chunk[:0]
         for start in range(0, n_features, FEATURE_BLOCK):
             block = slice(start, min(start + FEATURE_BLOCK, n_features))
-            gradient = torch.addmm(products[block, tokens], gram[block], chunk, alpha=-1)
+            begun = start % OUTER_BLOCK
+            if not begun:
+                outer = slice(start, min(start + OUTER_BLOCK, n_features))
+                changes = torch.addmm(products[outer, tokens], gram[outer], chunk, alpha=-1)
+            gradient = changes[begun : begun + FEATURE_BLOCK]
+            if begun:
+                gradient.addmm_(gram[block, start - begun : start], changes[:begun], alpha=-1)
             for i in range(block.stop - start):
                 j = start + i
                 if lengths[j] < SMALLEST_LENGTH:

@@ -143,3 +143,38 @@ FEATURE_STABILITY = Table(
     key=("site", "fit", "feature_id"),
     partition_by=("site", "fit"),
 )
+
+FIT_DOCUMENTS = Table(
+    name="fit_documents",
+    stage="factorization",
+    description="The documents of a fit: those its dictionary was fitted on, gone ones with them, "
+    "and those whose tokens have coefficients now. By it a later run sees what changed.",
+    columns=(
+        SITE,
+        FIT,
+        Column("document_id", "VARCHAR", "Document"),
+        Column(
+            "rows_hash",
+            "VARCHAR",
+            "Hash of the document's activation rows, and of its concept for a supervised method",
+        ),
+        Column(
+            "first_row",
+            "BIGINT",
+            "Row of the site's activations that the document starts with; NULL where it is gone "
+            "since the dictionary was fitted",
+            nullable=True,
+            minimum=0,
+        ),
+        Column("n_tokens", "BIGINT", "Tokens of the document", minimum=1),
+        Column(
+            "n_tokens_fitted",
+            "BIGINT",
+            "Those of them that the dictionary was fitted on; 0 where it came later, or was left "
+            "out of the fit",
+            minimum=0,
+        ),
+    ),
+    key=("site", "fit", "document_id", "rows_hash"),
+    partition_by=("site", "fit"),
+)

@@ -15,6 +15,8 @@ SUPERVISED_METHODS = ("diff_means",)
 SPARSE_METHODS = ("snmf", "random", "permuted")
 # Methods that go on until something no longer falls.
 ITERATED_METHODS = ("snmf", "permuted", "sae", "transcoder", "kmeans", "nmf")
+# Methods whose dictionary alone gives the coefficients of new tokens.
+PROJECTED_METHODS = (*SPARSE_METHODS, "diff_means", "pca", "nmf", "neurons")
 # Methods trained by gradient steps on batches of tokens.
 TRAINED_METHODS = ("sae", "transcoder")
 TRAINING_SETTINGS = ("active_features", "learning_rate", "batch_tokens")
@@ -73,14 +75,21 @@ class FitConfig(BaseModel):
         "norm; the multiplicative solver knows none",
     )
     penalty_concavity: float = Field(
-        default=0.5,
+        default=0.7,
         ge=0,
         lt=1,
         description="How far the penalty lets go of large coefficients: 0 the L1 norm, near 1 a "
         "hard threshold",
     )
+    row_scaling: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="How much quiet tokens are raised before the fit: 0 not at all, 1 to equal "
+        "norm; the multiplicative solver knows none",
+    )
     column_scaling: float = Field(
-        default=0.4,
+        default=0.55,
         ge=0,
         le=1,
         description="How much quiet neurons are raised before the fit: 0 not at all, 1 to equal "
@@ -183,10 +192,19 @@ class FitConfig(BaseModel):
         description="Refits of snmf and permuted go on from the last dictionary of the same "
         "settings; false: every fit starts from its seed and does not depend on those before",
     )
-    on_new_tokens: Literal["refit", "project"] = Field(
-        default="refit",
-        description="When the tokens change: refit, or project (keep the dictionary and solve "
-        "coefficients for all tokens in one pass; snmf, random, permuted)",
+    on_new_tokens: Literal["auto", "refit", "project"] = Field(
+        default="auto",
+        description="When the tokens change: refit; project (keep dictionary and ids, and give "
+        "new documents their coefficients in one pass; not for sae, transcoder and kmeans, whose "
+        "dictionary alone gives none); or auto: project while few tokens changed, where the method "
+        "can, else refit",
+    )
+    refit_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="on_new_tokens: auto: largest share of new or gone tokens, of those the "
+        "dictionary was fitted on, up to which it is kept",
     )
 
     @model_validator(mode="after")
@@ -224,10 +242,10 @@ class FitConfig(BaseModel):
                 f"stability_seeds found for method {self.method!r}; expected only for snmf: remove "
                 "them"
             )
-        if self.on_new_tokens == "project" and not self.is_sparse:
+        if self.on_new_tokens == "project" and self.method not in PROJECTED_METHODS:
             raise ValueError(
                 f"on_new_tokens: project found for method {self.method!r}; expected one of "
-                f"{', '.join(SPARSE_METHODS)}, whose coefficients can be solved for a dictionary"
+                f"{', '.join(PROJECTED_METHODS)}, whose dictionary alone gives coefficients"
             )
         return self
 
@@ -262,13 +280,15 @@ class FitConfig(BaseModel):
         if not self.is_sparse:
             inert |= {"keep_fraction", "coefficient_penalty", "penalty_concavity"}
         if not self.is_iterative:
-            inert |= {"solver", "init", "column_scaling"}
+            inert |= {"solver", "init", "column_scaling", "row_scaling"}
         elif self.solver == "multiplicative":
-            inert |= {"coefficient_penalty", "penalty_concavity", "column_scaling"}
+            inert |= {"coefficient_penalty", "penalty_concavity", "column_scaling", "row_scaling"}
         if self.method not in ITERATED_METHODS:
             inert |= {"max_iter", "tol"}
         if self.rank != "auto":
             inert |= {"rank_seeds"}
+        if not self.projects_little_changes:
+            inert |= {"refit_share"}
         ignored = sorted(self.model_fields_set & inert)
         if self.device == "cuda" and not self.is_sparse:
             ignored.append("device: cuda")
@@ -333,6 +353,11 @@ class FitConfig(BaseModel):
         if self.tol is not None:
             return self.tol
         return 3e-4 if self.is_iterative else 1e-4
+
+    @property
+    def projects_little_changes(self) -> bool:
+        """Whether the dictionary stays while few tokens change; warm_start: false knows no past."""
+        return self.on_new_tokens == "auto" and self.warm_start and self.method in PROJECTED_METHODS
 
     @property
     def is_control(self) -> bool:

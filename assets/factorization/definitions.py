@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
+from assets.common_inputs import CONCEPTS
 from assets.corpus.tables import DOCUMENTS
 from assets.factorization.comparison_tables import FEATURE_MATCHES, RANK_CHOICES
 from assets.factorization.tables import COEFFICIENTS, FACTORIZATIONS, TABLES
 from assets.fingerprints import fingerprint
-from assets.partitions import SITE_FITS, site_of_fit
+from assets.partitions import SITE_FITS
+from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram, line_plot
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -27,43 +29,69 @@ if TYPE_CHECKING:
     from assets.factorization.fitting import MadeFit
 
 
-@dg.multi_asset(
-    name="factorization",
-    specs=table_specs(
-        TABLES,
-        deps=[
-            dg.AssetDep(table.name, partition_mapping=site_of_fit())
-            for table in (TOKENS, ACTIVATION_SHARDS)
-        ],
+def _files_read(spec: FitSpec, study_folder: Path) -> dict[str, str]:
+    from assets.factorization.public_sae import sae_fingerprint, sae_folder
+
+    if spec.fit.path is None:
+        return {}
+    folder = sae_folder(spec.fit.path, spec.site.activation_site, study_folder)
+    return {"sae_files": sae_fingerprint(folder)}
+
+
+# What changes no number must not make a fit anew.
+NO_NUMBER_SETTINGS = {"device", "max_memory_gib", "kinds"}
+_TOKEN_COLUMNS = ("row", "document_id", "is_massive")
+RECIPE = Recipe(
+    "factorization",
+    stage="factorization",
+    tables=TABLES,
+    inputs=(
+        Input(TOKENS, "site", columns=_TOKEN_COLUMNS),
+        Input(ACTIVATION_SHARDS, "site", columns=("sha256",)),
+        Input(TOKENS, "input_site", columns=_TOKEN_COLUMNS),
+        Input(ACTIVATION_SHARDS, "input_site", columns=("sha256",)),
+        CONCEPTS,
     ),
-    check_specs=specs_of_checks(TABLES),
+    settings=lambda spec: {
+        "fit": spec.fit.model_dump(exclude=NO_NUMBER_SETTINGS),
+        "detection": {"seed": spec.study.detection.seed},
+    },
+    observed=_files_read,
+)
+
+
+@dg.multi_asset(
+    name=RECIPE.name,
+    specs=table_specs(RECIPE),
+    check_specs=specs_of_checks(RECIPE),
     partitions_def=SITE_FITS,
 )
 def factorization_assets(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
+    yield from StageRun(context, RECIPE, lake, studies).materialize(_factorize)
+
+
+def _factorize(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.factorization.fit_source import source_of
     from assets.factorization.fitting import make_fit
     from assets.factorization.inputs import FactorizationError
     from assets.factorization.refit import PreviousFit, previous_fit
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
-    # What changes no number must not make a fit anew.
-    settings = fingerprint(
-        "factorization", spec.fit.model_dump_json(exclude={"device", "max_memory_gib", "kinds"})
-    )
+    settings = fingerprint("factorization", spec.fit.model_dump_json(exclude=NO_NUMBER_SETTINGS))
     previous = previous_fit(
         {table: run.lake.read(table, spec.partition) for table in PreviousFit.TABLES},
         run.lake.snapshot_of(FACTORIZATIONS, spec.partition),
+        read_coefficients=lambda: run.lake.read(COEFFICIENTS, spec.partition),
     )
     reader = run.activations(spec.site)
     n_massive, sizes = 0, (reader.n_rows, reader.width)
     try:
-        inputs = _inputs_of(run, spec, Path(studies.folder))
+        inputs = _inputs_of(run, spec, run.study_folder)
         made_with = inputs.fingerprint(settings, spec.fit)
         if previous is not None and previous.inputs_fingerprint == made_with:
-            yield from run.reuse(TABLES, spec.partition, made_with)
+            yield from run.keep(TABLES)
             return
         n_massive = int(inputs.is_massive.sum())
         source = source_of(
@@ -89,16 +117,17 @@ def factorization_assets(
     except FactorizationError as error:
         if previous is None:
             frames = _failed_frames(spec, str(error), sizes, n_massive)
-            run.commit(frames, spec.partition, settings)
+            run.commit(frames)
             kept = "the lake holds a row of factorizations with this reason"
         else:
             kept = f"the last fit (snapshot {previous.features.snapshot}) stays"
         raise dg.Failure(f"fit {spec.fit.key} could not be made: {error}; {kept}") from error
     run.log.info(
-        "%s: %s start; explained variance %.3f, %.1f features a token; %d iterations, %s; "
+        "%s: %s start (%s); explained variance %.3f, %.1f features a token; %d iterations, %s; "
         "%d features kept, %d new, %d lost",
         spec.fit.key,
         made.refit.start,
+        made.refit.reason,
         made.factorization.explained_variance or float("nan"),
         made.factorization.l0,
         made.factorization.n_iter,
@@ -107,8 +136,6 @@ def factorization_assets(
     )
     yield from run.write(
         made.frames,
-        spec.partition,
-        made_with=made_with,
         metadata=_metadata(made),
     )
 
@@ -146,7 +173,11 @@ def _inputs_of(run: StageRun, spec: FitSpec, study_folder: Path) -> "FitInputs":
     )
     concepts = dict(documents.iter_rows())
     # The half that detection chooses on; concept AUROC is measured on the other.
-    to_fit = split_in_halves(documents["concept"].to_list(), spec.study.detection.seed)
+    to_fit = split_in_halves(
+        documents["document_id"].to_list(),
+        documents["concept"].to_list(),
+        spec.study.detection.seed,
+    )
     held_out = set(documents["document_id"].filter(~pl.Series(to_fit)))
     of_token = tokens["document_id"].to_list()
     return FitInputs(
@@ -204,6 +235,7 @@ def _metadata(made: "MadeFit") -> dict[str, dict[str, Any]]:
             "explained_variance": fitted.explained_variance,
             "l0": fitted.l0,
             "start": made.refit.start,
+            "start_reason": made.refit.reason,
             "n_iter": fitted.n_iter,
             "is_converged": fitted.is_converged,
             "n_dead_features": fitted.n_dead_features,

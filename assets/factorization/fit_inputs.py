@@ -55,6 +55,15 @@ class FitInputs:
             digest.update(len(part).to_bytes(8, "little") + part)
         return f"{settings}{SEPARATOR}{digest.hexdigest()[:16]}"
 
+    def is_fit(self, fit: FitConfig) -> Bool[Tensor, " n_tokens"]:
+        """The tokens that the method fits: not massive, and not held out where it is supervised."""
+        return ~self.is_massive & ~self.is_held_out if fit.is_supervised else ~self.is_massive
+
+    def fitted_concepts(self, fit: FitConfig) -> set[str]:
+        """Concepts among the tokens of the fit."""
+        used = zip(self.concepts, self.is_fit(fit).tolist(), strict=True)
+        return {concept for concept, is_used in used if is_used and concept}
+
     def document_index(self) -> np.ndarray:
         """For each token the number of its document."""
         return np.unique(np.asarray(self.documents), return_inverse=True)[1]

@@ -1,11 +1,12 @@
 """Where a fit's activations are: in memory, or in shards that are streamed.
 
-Both answer the same four questions of fitting.py. In memory, every method is there; shards are for
+Both answer the same questions of fitting.py. In memory, every method is there; shards are for
 fits larger than memory (streaming.py says which those can be).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from assets.factorization.factorization import Factorization
 from assets.factorization.fit_inputs import FitInputs, activations_scale
 from assets.factorization.inputs import FactorizationError
 from assets.factorization.methods import factorize
-from assets.factorization.projection import project_tokens
+from assets.factorization.projection import KeptFit, project_tokens
 from assets.factorization.rank_choice import CandidateCallback, RankChoice, choose_rank
 from assets.factorization.stability import FeatureStability, seed_stability
 from assets.factorization.streaming import factorize_streamed, needs_streaming, project_streamed
@@ -32,15 +33,17 @@ class FitSource(Protocol):
     n_tokens: int
     width: int
 
+    def rows(self) -> Iterator[Float[Tensor, "n_rows d"]]:
+        """The activations in token order, piece by piece."""
+        ...
+
     def fit(
         self, fit: FitConfig, start: Float[Tensor, "k d"] | None, on_iteration: ProgressCallback
     ) -> tuple[Factorization, float | None]:
         """A fit, and the mean row norm that it divided by (None: the method does not)."""
         ...
 
-    def project(
-        self, fit: FitConfig, dictionary: Float[Tensor, "k d"], scale: float, n_tokens_fit: int
-    ) -> Factorization:
+    def project(self, fit: FitConfig, kept: KeptFit) -> Factorization:
         """Coefficients for a dictionary that stays."""
         ...
 
@@ -63,6 +66,9 @@ class MatrixSource:
         self._input_activations = input_activations
         self._inputs = inputs
 
+    def rows(self) -> Iterator[Float[Tensor, "n_rows d"]]:
+        yield self._activations
+
     def fit(
         self, fit: FitConfig, start: Float[Tensor, "k d"] | None, on_iteration: ProgressCallback
     ) -> tuple[Factorization, float | None]:
@@ -83,16 +89,13 @@ class MatrixSource:
         )
         return fitted, scale
 
-    def project(
-        self, fit: FitConfig, dictionary: Float[Tensor, "k d"], scale: float, n_tokens_fit: int
-    ) -> Factorization:
+    def project(self, fit: FitConfig, kept: KeptFit) -> Factorization:
         return project_tokens(
             self._on_device(fit),
             fit,
-            dictionary,
-            scale,
+            kept,
             is_massive=self._inputs.is_massive,
-            n_tokens_fit=n_tokens_fit,
+            is_held_out=self._inputs.is_held_out,
         )
 
     def choose_rank(self, fit: FitConfig, on_fit: CandidateCallback) -> RankChoice:
@@ -123,6 +126,9 @@ class ShardSource:
         self.n_tokens, self.width = reader.n_rows, reader.width
         self._reader, self._inputs, self._scratch = reader, inputs, scratch_folder
 
+    def rows(self) -> Iterator[Float[Tensor, "n_rows d"]]:
+        return (self._reader.read(part.shard, part.part) for part in self._reader.parts())
+
     def fit(
         self, fit: FitConfig, start: Float[Tensor, "k d"] | None, on_iteration: ProgressCallback
     ) -> tuple[Factorization, float | None]:
@@ -136,16 +142,12 @@ class ShardSource:
             on_iteration=on_iteration,
         )
 
-    def project(
-        self, fit: FitConfig, dictionary: Float[Tensor, "k d"], scale: float, n_tokens_fit: int
-    ) -> Factorization:
+    def project(self, fit: FitConfig, kept: KeptFit) -> Factorization:
         return project_streamed(
             self._reader,
             fit,
-            dictionary,
-            scale,
+            kept,
             is_massive=self._inputs.is_massive,
-            n_tokens_fit=n_tokens_fit,
             device=device_of(fit),
         )
 

@@ -14,10 +14,17 @@ import polars as pl
 from assets.factorization.comparison_tables import (
     FEATURE_MATCHES,
     FEATURE_STABILITY,
+    FIT_DOCUMENTS,
     RANK_CHOICES,
 )
 from assets.factorization.config import FitConfig
 from assets.factorization.factorization import Factorization
+from assets.factorization.fit_documents import (
+    FitChange,
+    documents_seen,
+    fit_change,
+    projected_documents,
+)
 from assets.factorization.fit_inputs import FitInputs
 from assets.factorization.fit_source import FitSource
 from assets.factorization.frames import (
@@ -29,7 +36,7 @@ from assets.factorization.frames import (
 )
 from assets.factorization.identity import Identities, assign_identities, kept_identities
 from assets.factorization.rank_choice import RankChoice
-from assets.factorization.refit import PreviousFit, Refit, plan_refit
+from assets.factorization.refit import PreviousFit, Refit, kept_fit, plan_refit
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
 from assets.shared.schema import Table
 
@@ -69,35 +76,41 @@ def make_fit(
     step = on_step or (lambda what, done, total: None)
     fingerprint = inputs.fingerprint(settings, fit)
     width = source.width
+    documents = documents_seen(
+        inputs.documents,
+        inputs.is_fit(fit),
+        source.rows(),
+        inputs.concepts if fit.is_supervised else None,
+    )
+    change = None if previous is None else _change(previous, fit, inputs, documents)
     rank = fit.rank if isinstance(fit.rank, int) else None
     if previous is not None and fit.rank is None:
         rank = previous.row["n_features"]
-    plan = plan_refit(previous, fit, settings, rank=rank, width=width)
+    plan = plan_refit(previous, fit, settings, rank=rank, width=width, change=change)
+    kept = previous if plan.start == "projected" else None
     choice = None
     if fit.rank == "auto":
-        if previous is not None and plan.start == "projected":
-            chosen = previous.row["n_features"]
+        if kept is not None:
+            chosen = kept.row["n_features"]
         else:
             choice = source.choose_rank(
                 fit, lambda done, total: step("fits to choose the rank", done, total)
             )
             chosen = choice.rank
-            plan = plan_refit(previous, fit, settings, rank=chosen, width=width)
+            plan = plan_refit(previous, fit, settings, rank=chosen, width=width, change=change)
         fit = fit.model_copy(update={"rank": chosen, "rank_candidates": None})
-    if previous is not None and plan.start == "projected" and plan.dictionary is not None:
-        scale = previous.row["activation_scale"]
-        fitted = source.project(fit, plan.dictionary, scale, previous.row["n_tokens_fit"])
-        stability, stability_rows = previous.row["stability"], previous.feature_stability
+    if kept is not None:
+        fitted = source.project(fit, kept_fit(kept, documents, source.n_tokens))
+        scale, stability = kept.row["activation_scale"], kept.row["stability"]
+        stability_rows = kept.feature_stability
+        documents = projected_documents(kept.documents, documents)
+        identities = kept_identities(kept.features)
     else:
         fitted, scale = source.fit(
             fit,
             plan.dictionary,
             lambda iteration, _: step("iterations", iteration, fit.max_iter),
         )
-        stability = stability_rows = None
-    if previous is not None and plan.start == "projected":
-        identities = kept_identities(previous.features)
-    else:
         identities = assign_identities(
             None if previous is None else previous.features,
             fitted.dictionary,
@@ -105,7 +118,6 @@ def make_fit(
             match_threshold=fit.match_threshold,
             split_threshold=fit.split_threshold,
         )
-    if stability_rows is None:
         seeds = source.stability(fit, fitted.dictionary)
         stability, stability_rows = seeds.mean, seeds.frame(identities.feature_ids)
     history = FitHistory(
@@ -113,6 +125,7 @@ def make_fit(
         next_feature_id=identities.next_feature_id,
         start=plan.start,
         started_from_snapshot=plan.snapshot,
+        n_tokens_changed=change.n_changed if kept is not None and change is not None else 0,
         activation_scale=scale,
         stability=stability,
         inputs_fingerprint=fingerprint,
@@ -129,17 +142,25 @@ def make_fit(
             DICTIONARY: dictionary_frame(fitted, identities.feature_ids),
             COEFFICIENTS: coefficients_frame(fitted, identities.feature_ids),
             FEATURE_MATCHES: identities.frame(),
-            RANK_CHOICES: _rank_rows(choice, previous, plan),
+            RANK_CHOICES: _rank_rows(choice, kept),
             FEATURE_STABILITY: stability_rows,
+            FIT_DOCUMENTS: documents,
         },
     )
 
 
-def _rank_rows(
-    choice: RankChoice | None, previous: PreviousFit | None, plan: Refit
-) -> pl.DataFrame:
+def _change(
+    previous: PreviousFit, fit: FitConfig, inputs: FitInputs, documents: pl.DataFrame
+) -> FitChange:
+    if not fit.is_supervised:
+        return fit_change(previous.documents, documents)
+    names: list[str] = previous.row["feature_names"] or []
+    return fit_change(previous.documents, documents, (set(names), inputs.fitted_concepts(fit)))
+
+
+def _rank_rows(choice: RankChoice | None, kept: PreviousFit | None) -> pl.DataFrame:
     if choice is not None:
         return choice.frame()
-    if previous is not None and plan.start == "projected":
-        return previous.rank_choices
+    if kept is not None:
+        return kept.rank_choices
     return RANK_CHOICES.empty().drop(RANK_CHOICES.partition_by)

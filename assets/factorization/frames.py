@@ -80,6 +80,7 @@ class FitHistory:
     next_feature_id: int
     start: Start = "cold"
     started_from_snapshot: int | None = None
+    n_tokens_changed: int = 0
     activation_scale: float | None = None
     stability: float | None = None
     inputs_fingerprint: str | None = None
@@ -233,6 +234,7 @@ def settings_of(fit: FitConfig, seed: int) -> dict[str, object]:
         "coefficient_penalty": penalty,
         "penalty_concavity": fit.penalty_concavity if penalty else None,
         "column_scaling": fit.column_scaling if is_coordinate else None,
+        "row_scaling": fit.row_scaling if is_coordinate else None,
         "init": fit.init if fit.is_iterative else None,
         "seed": seed,
     }

@@ -7,6 +7,7 @@ found here, before a fit starts.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -15,8 +16,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 Activations: TypeAlias = Tensor | np.ndarray
-# What activations are divided by: one scale, or one a neuron.
-Divisor: TypeAlias = float | Tensor
+
+
+@dataclass(frozen=True)
+class FactorDivisor:
+    """Divides a_ij by neurons_j (‖a_i‖ / row_norm)^row_power: by neuron, and by token."""
+
+    neurons: Float[Tensor, " d"]
+    row_power: float
+    row_norm: float
+
+
+# What activations are divided by: one scale, one a neuron, or also one a token.
+Divisor: TypeAlias = float | Tensor | FactorDivisor
 
 # How many offending rows an error names.
 ROWS_NAMED = 5
@@ -98,9 +110,21 @@ def neuron_rows(
 ) -> Float[Tensor, "d n_tokens"]:
     """(A / divisor)ᵀ with contiguous rows: the layout the solvers read.
 
-    A tensor divides neuron by neuron. Half precision and integers become float32.
+    A tensor divides neuron by neuron. Half precision and integers become float32. All-zero rows
+    stay zero.
     """
     dtype = torch.float64 if matrix.dtype == torch.float64 else torch.float32
     rows = torch.empty(matrix.shape[1], matrix.shape[0], dtype=dtype, device=matrix.device)
     rows.copy_(matrix.t())
+    if isinstance(divisor, FactorDivisor):
+        if divisor.row_power:
+            lengths = row_lengths(rows.t())
+            rows.div_((lengths / divisor.row_norm).pow_(divisor.row_power))
+        divisor = divisor.neurons
     return rows.div_(divisor[:, None] if isinstance(divisor, Tensor) else divisor)
+
+
+def row_lengths(rows: Float[Tensor, "n_tokens d"]) -> Float[Tensor, " n_tokens"]:
+    """L2 norms of the rows, 1 for a row of zeros."""
+    lengths = torch.linalg.vector_norm(rows, dim=1)
+    return torch.where(lengths > 0, lengths, 1.0)

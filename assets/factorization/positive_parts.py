@@ -11,10 +11,13 @@ from __future__ import annotations
 import warnings
 
 import torch
-from sklearn.decomposition import NMF
+from jaxtyping import Float
+from sklearn.decomposition import NMF, non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
+from assets.factorization.config import FitConfig
 from assets.factorization.factorization import Factors, FitTask
 from assets.factorization.inputs import FactorizationError, check_rank, mean_row_norm
 from assets.factorization.sparse_rows import unit_rows
@@ -61,3 +64,27 @@ def fit_nmf(task: FitTask) -> Factors:
         objective_trace=[],
         feature_names=[None] * task.rank,
     )
+
+
+def solve_positive_parts(
+    activations: Float[Tensor, "n_tokens d"], dictionary: Float[Tensor, "k d"], fit: FitConfig
+) -> tuple[Float[Tensor, "n_tokens k"], int, int]:
+    """Coefficients of other tokens for a fitted dictionary of unit rows, as the fit solves them.
+
+    With them the iterations of the solve, and the tokens that were given up at max_iter (all or
+    none: the library solves them together).
+    """
+    positive = activations.clamp(min=0)
+    scale = float(torch.linalg.vector_norm(positive, dim=1).mean()) or 1.0
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        solved, _, n_iter = non_negative_factorization(
+            (positive / scale).cpu().numpy(),
+            H=dictionary.cpu().numpy(),
+            n_components=len(dictionary),  # pyright: ignore[reportArgumentType]
+            update_H=False,
+            max_iter=fit.max_iter,
+            tol=fit.tolerance,
+        )
+    n_left = len(positive) if n_iter >= fit.max_iter else 0
+    return torch.as_tensor(solved).to(activations) * scale, n_iter, n_left

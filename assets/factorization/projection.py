@@ -1,84 +1,182 @@
 """New tokens under a dictionary that stays: coefficients in one pass, no fit.
 
-    minimise over Y >= 0   ½‖A / c - Y Z‖² + Σ p(Y)        Z and c from the fit before
+    snmf, random, permuted    min over y >= 0 of ½‖a / c - y Z‖² + Σ p(y)    c and p from the fit
+    nmf                       min over y >= 0 of ½‖max(0, a) - y Z‖²
+    diff_means, neurons       y = max(0, Z a)
+    pca                       y = max(0, Z (a - offset))
 
-with the penalty p of the fit (semi_nmf.py). Each token is solved by itself, so tokens that were
-there before get the coefficients they had (to the tolerance of the solve), whatever is new beside
-them. For methods whose coefficients come from this solve: snmf, random, permuted. Fits that go on
-from a dictionary are in methods.py.
+Each token is solved by itself, and tokens whose rows are what they were are not solved at all: they
+have the coefficients they had, to the byte. Of the other methods (sae, transcoder, kmeans) the
+dictionary alone does not give coefficients, so they are fitted anew. Whether a dictionary stays is
+in refit.py; fits that go on from one are in methods.py.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from assets.factorization.config import FitConfig
+from assets.factorization.config import PROJECTED_METHODS, FitConfig
 from assets.factorization.factorization import Factorization, Factors, FitTask, measured
 from assets.factorization.inputs import FactorizationError, as_matrix
+from assets.factorization.positive_parts import solve_positive_parts
 from assets.factorization.snmf_method import estimator_with
+
+
+@dataclass(frozen=True)
+class KnownCoefficients:
+    """Coefficients of the tokens that have them already; `is_known` says which those are."""
+
+    coefficients: csr_matrix  # [n_tokens, k], rows of the others empty
+    is_known: np.ndarray  # [n_tokens], bool
+
+    def block(self, rows: slice, like: Tensor) -> tuple[Tensor, Bool[Tensor, " n_rows"]]:
+        """Dense coefficients of some tokens, and which of them are known."""
+        dense = torch.from_numpy(self.coefficients[rows].toarray()).to(like)
+        return dense, torch.from_numpy(self.is_known[rows]).to(like.device)
+
+
+@dataclass(frozen=True)
+class KeptFit:
+    """What a projection keeps of the fit before.
+
+    `scale` is c, the mean row norm of the tokens that the dictionary was fitted on, of which there
+    were `n_tokens_fit` (None: as many as are projected). `was_converged` is that fit's.
+    """
+
+    dictionary: Float[Tensor, "k d"]
+    scale: float | None = None
+    offset: Float[Tensor, " d"] | None = None
+    feature_names: list[str | None] | None = None
+    n_tokens_fit: int | None = None
+    was_converged: bool = True
+    known: KnownCoefficients | None = None
+
+    def reason(self, n_solved: int, n_unconverged: int, n_sweeps: int) -> str:
+        """How the projection ended, in words."""
+        parts = [f"dictionary kept; coefficients of {n_solved} tokens solved"]
+        if n_unconverged:
+            parts.append(f"{n_unconverged} of them still moving after {n_sweeps} sweeps")
+        if not self.was_converged:
+            parts.append("the fit before had not converged")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class ProjectedRows:
+    """Coefficients of some tokens in the units of A; of `n_solved` of them they were solved."""
+
+    coefficients: Float[Tensor, "n_rows k"]
+    n_solved: int
+    n_sweeps: int = 0
+    n_unconverged: int = 0
 
 
 def project_tokens(
     activations: Float[Tensor, "n_tokens d"],
     fit: FitConfig,
-    dictionary: Float[Tensor, "k d"],
-    scale: float,
+    kept: KeptFit,
     *,
     is_massive: Bool[Tensor, " n_tokens"] | None = None,
-    n_tokens_fit: int | None = None,
+    is_held_out: Bool[Tensor, " n_tokens"] | None = None,
 ) -> Factorization:
     """Coefficients of all tokens for a dictionary of unit (or zero) rows.
 
-    `scale` is c, the mean row norm of the tokens that the dictionary was fitted on, of which there
-    were `n_tokens_fit`. explained_variance and l0 are over the tokens that aren't massive. Raises
-    FactorizationError for another width, and for a method whose coefficients are no such solve.
+    explained_variance and l0 are over the tokens that a fit would use now: not the massive ones,
+    nor those a supervised method holds out. Raises FactorizationError for another width, and for a
+    method whose dictionary alone gives no coefficients.
     """
-    if not fit.is_sparse:
-        raise FactorizationError(
-            f"method {fit.method!r} found; expected snmf, random or permuted: coefficients of "
-            "other methods can't be solved for a dictionary alone"
-        )
     matrix = as_matrix(activations)
-    if matrix.shape[1] != dictionary.shape[1]:
-        raise FactorizationError(
-            f"found activations of width {matrix.shape[1]}; the dictionary was fitted on width "
-            f"{dictionary.shape[1]}: refit"
-        )
-    rows = as_matrix(dictionary).to(matrix)
-    begin = time.perf_counter()
-    solved = estimator_with(fit, rows, scale).solve(matrix)
-    seconds = time.perf_counter() - begin
-    reason = "dictionary kept; coefficients of all tokens solved"
-    if not solved.is_converged:
-        reason += f", {solved.n_unconverged_tokens} still moving after {solved.n_sweeps} sweeps"
-    if is_massive is None:
-        is_massive = torch.zeros(len(matrix), dtype=torch.bool)
-    is_fit = ~is_massive.to(device=matrix.device, dtype=torch.bool)
+    check_projection(fit, kept, matrix.shape[1])
+    rows = as_matrix(kept.dictionary).to(matrix)
+    n_tokens = len(matrix)
+    massive = torch.zeros(n_tokens, dtype=torch.bool) if is_massive is None else is_massive.bool()
+    is_fit = ~massive.to(matrix.device)
     if not is_fit.any():
-        raise FactorizationError(
-            f"all {len(matrix)} tokens are flagged massive; none can be measured"
-        )
+        raise FactorizationError(f"all {n_tokens} tokens are flagged massive; none can be measured")
+    if is_held_out is not None and fit.is_supervised:
+        is_fit &= ~is_held_out.to(is_fit)
+    begin = time.perf_counter()
+    solved = projected_rows(matrix, slice(0, n_tokens), fit, kept, rows)
+    seconds = time.perf_counter() - begin
     task = FitTask(
-        activations=matrix,
-        is_fit=is_fit,
-        fit=fit,
-        seed=fit.seed,
-        concepts=None,
-        on_iteration=None,
+        activations=matrix, is_fit=is_fit, fit=fit, seed=fit.seed, concepts=None, on_iteration=None
     )
     factors = Factors(
         dictionary=rows,
-        coefficients=(solved.coefficients.t() * scale).contiguous(),
+        coefficients=solved.coefficients.contiguous(),
         n_iter=solved.n_sweeps,
-        is_converged=solved.is_converged,
-        stop_reason=reason,
+        is_converged=kept.was_converged and not solved.n_unconverged,
+        stop_reason=kept.reason(solved.n_solved, solved.n_unconverged, solved.n_sweeps),
         objective_trace=[],
-        feature_names=[None] * len(rows),
+        feature_names=kept.feature_names or [None] * len(rows),
+        offset=None if kept.offset is None else kept.offset.to(matrix),
     )
-    projected = measured(task, factors, seconds, int(is_massive.sum()))
-    return projected if n_tokens_fit is None else replace(projected, n_tokens_fit=n_tokens_fit)
+    projected = measured(task, factors, seconds, int(massive.sum()))
+    if kept.n_tokens_fit is None:
+        return projected
+    return replace(projected, n_tokens_fit=kept.n_tokens_fit)
+
+
+def projected_rows(
+    activations: Float[Tensor, "n_rows d"],
+    rows: slice,
+    fit: FitConfig,
+    kept: KeptFit,
+    dictionary: Float[Tensor, "k d"],
+) -> ProjectedRows:
+    """Coefficients of the site's tokens `rows`, whose activations are given: known or solved.
+
+    `dictionary` is that of `kept`, on the device of the activations.
+    """
+    if kept.known is None:
+        return _solved_rows(activations, fit, kept, dictionary)
+    coefficients, is_known = kept.known.block(rows, dictionary)
+    solved = _solved_rows(activations[~is_known], fit, kept, dictionary)
+    coefficients[~is_known] = solved.coefficients
+    return replace(solved, coefficients=coefficients)
+
+
+def _solved_rows(
+    activations: Float[Tensor, "n_rows d"],
+    fit: FitConfig,
+    kept: KeptFit,
+    dictionary: Float[Tensor, "k d"],
+) -> ProjectedRows:
+    n_rows = len(activations)
+    if not n_rows:
+        return ProjectedRows(dictionary.new_zeros(0, len(dictionary)), 0)
+    if fit.is_sparse and kept.scale is not None:
+        solved = estimator_with(fit, dictionary, kept.scale).solve(activations)
+        coefficients = solved.coefficients.t() * kept.scale
+        return ProjectedRows(coefficients, n_rows, solved.n_sweeps, solved.n_unconverged_tokens)
+    if fit.method == "nmf":
+        coefficients, n_iter, n_left = solve_positive_parts(activations, dictionary, fit)
+        return ProjectedRows(coefficients, n_rows, n_iter, n_left)
+    shifted = activations if kept.offset is None else activations - kept.offset.to(activations)
+    return ProjectedRows((shifted @ dictionary.t()).clamp_(min=0), n_rows)
+
+
+def check_projection(fit: FitConfig, kept: KeptFit, width: int) -> None:
+    """Raise FactorizationError unless the method's coefficients follow from what is kept."""
+    if fit.method not in PROJECTED_METHODS:
+        raise FactorizationError(
+            f"method {fit.method!r} found; expected {', '.join(PROJECTED_METHODS)}: coefficients "
+            "of other methods can't be solved for a dictionary alone"
+        )
+    if fit.is_sparse and kept.scale is None:
+        raise FactorizationError(
+            f"no activation_scale found for a projection of {fit.key}; expected the mean row norm "
+            "of the tokens the dictionary was fitted on: refit"
+        )
+    if width != kept.dictionary.shape[1]:
+        raise FactorizationError(
+            f"found activations of width {width}; the dictionary was fitted on width "
+            f"{kept.dictionary.shape[1]}: refit"
+        )

@@ -49,10 +49,10 @@ SOLVERS: tuple[Solver, ...] = ("coordinate", "multiplicative")
 class SemiNMF(TransformerMixin, BaseEstimator):
     """Semi-non-negative matrix factorization with sparse features: A ≈ Y Z.
 
-    With c the mean row norm of A, s ~ its neurons' loudness (scaling.py), p a penalty
-    (coefficient_solver.py) and k rows of Z with at most ceil(keep_fraction * d) non-zeros,
+    With c the mean row norm of A, s and t its neurons' and tokens' loudness (scaling.py), p a
+    penalty (coefficient_solver.py) and k rows of Z with at most ceil(keep_fraction * d) non-zeros,
 
-        minimise over Y, Z   ½‖A / (c s) - Y Z‖² + Σ p(Y)    subject to Y >= 0, unit rows of Z.
+        minimise over Y, Z   ½‖A / (c s t) - Y Z‖² + Σ p(Y)    subject to Y >= 0, unit rows of Z.
 
     Z is then scaled back by s, and Y solved for A / c. The coefficients given back are c Y, so that
     A ≈ coefficients @ components_ in the units of A.
@@ -67,6 +67,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         MLP sites.
     penalty_concavity : κ of p, from 0 (the L1 norm) to below 1 (nearly a hard threshold).
     column_scaling : how much quiet neurons are raised: 0 not at all, 1 to equal energy.
+    row_scaling : how much quiet tokens are raised: 0 not at all, 1 to equal norm.
     max_iter : most iterations. The paper's demo runs the multiplicative solver for 2,000.
     tol : stop when an iteration lowers the objective by less than this share of it (coordinate), or
         when 100 iterations in a row do not (multiplicative).
@@ -110,8 +111,9 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         keep_fraction: float = 0.01,
         solver: Solver = "coordinate",
         coefficient_penalty: float = 0.025,
-        penalty_concavity: float = 0.5,
-        column_scaling: float = 0.4,
+        penalty_concavity: float = 0.7,
+        column_scaling: float = 0.55,
+        row_scaling: float = 0.3,
         max_iter: int = 200,
         tol: float = 3e-4,
         init: Init = "kmeans",
@@ -123,6 +125,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         self.coefficient_penalty = coefficient_penalty
         self.penalty_concavity = penalty_concavity
         self.column_scaling = column_scaling
+        self.row_scaling = row_scaling
         self.max_iter = max_iter
         self.tol = tol
         self.init: Init = init
@@ -194,7 +197,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
                 "'coordinate': the multiplicative updates need all activations in memory"
             )
         check_rank(self.n_components, sum(blocks.sizes))
-        scales = measure_scales(blocks, self.column_scaling)
+        scales = measure_scales(blocks, self.column_scaling, self.row_scaling)
         divisor = scales.divisor
         size = support_size(self.keep_fraction, blocks.width)
         generator = torch.Generator().manual_seed(self.random_state)
@@ -203,7 +206,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
                 blocks, divisor, self.n_components, size, self.init, generator
             )
         else:
-            rows = self._start_rows(start, blocks.width).to(divisor) / scales.columns
+            rows = self._start_rows(start, blocks.width).to(scales.columns) / scales.columns
             dictionary = unit_rows(keep_largest(rows, size))
         result = fit_coordinate(
             blocks,
@@ -314,10 +317,12 @@ class SemiNMF(TransformerMixin, BaseEstimator):
             raise FactorizationError(
                 f"penalty_concavity {self.penalty_concavity} found; expected 0 or more and below 1"
             )
-        if not 0 <= self.column_scaling <= 1:
-            raise FactorizationError(
-                f"column_scaling {self.column_scaling} found; expected from 0 to 1"
-            )
+        for name, value in (
+            ("column_scaling", self.column_scaling),
+            ("row_scaling", self.row_scaling),
+        ):
+            if not 0 <= value <= 1:
+                raise FactorizationError(f"{name} {value} found; expected from 0 to 1")
         if self.max_iter < 1:
             raise FactorizationError(f"max_iter {self.max_iter} found; expected at least 1")
 

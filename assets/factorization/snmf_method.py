@@ -25,6 +25,7 @@ def snmf_estimator(fit: FitConfig, rank: int, seed: int) -> SemiNMF:
         coefficient_penalty=fit.coefficient_penalty,
         penalty_concavity=fit.penalty_concavity,
         column_scaling=fit.column_scaling,
+        row_scaling=fit.row_scaling,
         max_iter=fit.max_iter,
         tol=fit.tolerance,
         init=fit.init,

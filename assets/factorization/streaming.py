@@ -9,7 +9,7 @@ coefficients above zero. For the methods whose coefficients come from the sparse
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,15 @@ from assets.factorization.factorization import Factorization
 from assets.factorization.inputs import FactorizationError, check_rank
 from assets.factorization.metrics import ExplainedVarianceSum
 from assets.factorization.null_controls import controlled_dictionary, snmf_start
+from assets.factorization.projection import (
+    KeptFit,
+    ProjectedRows,
+    check_projection,
+    projected_rows,
+)
 from assets.factorization.scaling import measure_scales
 from assets.factorization.semi_nmf import SemiNMF, solved_reason
-from assets.factorization.snmf_method import estimator_with, snmf_estimator
+from assets.factorization.snmf_method import snmf_estimator
 from assets.factorization.token_blocks import ScratchStore, StreamedBlocks
 
 # Copies of the activations that a fit in memory makes: all rows, those of the fit, and their scaled
@@ -97,26 +103,31 @@ def factorize_streamed(
         model = fitted = None
         scale = measure_scales(blocks, 0.0).mean_row_norm
     dictionary = controlled_dictionary(fit, fitted, reader.width).to(device)
-    return _measured_over_shards(source, fit, dictionary, scale, model, device, begin), scale
+    kept = KeptFit(dictionary, scale)
+    return _measured_over_shards(source, fit, kept, model, begin)[0], scale
 
 
 def project_streamed(
     reader: ActivationReader,
     fit: FitConfig,
-    dictionary: Float[Tensor, "k d"],
-    scale: float,
+    kept: KeptFit,
     *,
     is_massive: Bool[Tensor, " n_tokens"],
-    n_tokens_fit: int,
     device: torch.device | str = "cpu",
 ) -> Factorization:
     """projection.project_tokens, shard by shard."""
+    check_projection(fit, kept, reader.width)
     source = ShardRows(reader, is_massive)
+    source.check_any_fit()
     begin = time.perf_counter()
-    rows = dictionary.to(device)
-    projected = _measured_over_shards(source, fit, rows, scale, None, device, begin)
-    reason = f"dictionary kept; {projected.stop_reason}"
-    return replace(projected, n_tokens_fit=n_tokens_fit, stop_reason=reason)
+    kept = replace(kept, dictionary=kept.dictionary.to(device))
+    projected, solved = _measured_over_shards(source, fit, kept, None, begin)
+    return replace(
+        projected,
+        n_tokens_fit=projected.n_tokens_fit if kept.n_tokens_fit is None else kept.n_tokens_fit,
+        is_converged=kept.was_converged and not solved.n_unconverged,
+        stop_reason=kept.reason(solved.n_solved, solved.n_unconverged, solved.n_sweeps),
+    )
 
 
 class ShardRows:
@@ -134,12 +145,8 @@ class ShardRows:
 
     def blocks(self, device: torch.device | str) -> StreamedBlocks:
         """The rows that aren't massive, a block a part."""
+        self.check_any_fit()
         sizes = [int(self._is_fit(part).sum()) for part in self.parts]
-        if not sum(sizes):
-            raise FactorizationError(
-                f"all {self.reader.n_rows} tokens are flagged massive; none is left to fit: raise "
-                "the threshold that flags them"
-            )
 
         def kept(block: int) -> Tensor:
             rows, is_fit = self.read(block)
@@ -147,32 +154,49 @@ class ShardRows:
 
         return StreamedBlocks(kept, sizes, self.reader.width, device)
 
+    def check_any_fit(self) -> None:
+        """Raise FactorizationError where every token is massive."""
+        if bool(self.is_massive.all()):
+            raise FactorizationError(
+                f"all {self.reader.n_rows} tokens are flagged massive; none is left to fit: raise "
+                "the threshold that flags them"
+            )
+
     def _is_fit(self, part: ShardPart) -> Bool[Tensor, " n_rows"]:
         return ~self.is_massive[part.first_row : part.first_row + part.n_rows]
 
 
+@dataclass
+class SolveCount:
+    """How the solves of all parts ended, together."""
+
+    n_solved: int = 0
+    n_sweeps: int = 0
+    n_unconverged: int = 0
+
+    def add(self, part: ProjectedRows) -> None:
+        self.n_solved += part.n_solved
+        self.n_sweeps = max(self.n_sweeps, part.n_sweeps)
+        self.n_unconverged += part.n_unconverged
+
+
 def _measured_over_shards(
-    source: ShardRows,
-    fit: FitConfig,
-    dictionary: Float[Tensor, "k d"],
-    scale: float,
-    model: SemiNMF | None,
-    device: torch.device | str,
-    begin: float,
-) -> Factorization:
+    source: ShardRows, fit: FitConfig, kept: KeptFit, model: SemiNMF | None, begin: float
+) -> tuple[Factorization, SolveCount]:
     """Coefficients of every token, and the numbers that factorization.measured gives."""
-    solver = estimator_with(fit, dictionary, scale)
+    dictionary = kept.dictionary
+    device = dictionary.device
     on_fit, everywhere = ExplainedVarianceSum(), ExplainedVarianceSum()
     parts: list[csr_matrix] = []
-    is_alive = torch.zeros(dictionary.shape[0], dtype=torch.bool, device=dictionary.device)
-    n_above_zero = n_sweeps = n_unconverged = 0
-    for number in range(len(source.parts)):
+    is_alive = torch.zeros(dictionary.shape[0], dtype=torch.bool, device=device)
+    n_above_zero, count = 0, SolveCount()
+    for number, part in enumerate(source.parts):
         rows, is_fit = source.read(number)
         rows, is_fit = rows.to(device), is_fit.to(device)
-        solved = solver.solve(rows)
-        coefficients = solved.coefficients.t() * scale
-        n_sweeps = max(n_sweeps, solved.n_sweeps)
-        n_unconverged += solved.n_unconverged_tokens
+        place = slice(part.first_row, part.first_row + part.n_rows)
+        solved = projected_rows(rows, place, fit, kept, dictionary)
+        coefficients = solved.coefficients
+        count.add(solved)
         on_fit.add(rows[is_fit], coefficients[is_fit], dictionary)
         everywhere.add(rows, coefficients, dictionary)
         is_above = coefficients[is_fit] > 0
@@ -181,12 +205,13 @@ def _measured_over_shards(
         parts.append(csr_matrix(coefficients.cpu().numpy()))
     n_fit = int((~source.is_massive).sum())
     reason = "coefficients solved to convergence for a fixed dictionary"
-    if n_unconverged:
+    if count.n_unconverged:
         reason = (
-            f"{n_unconverged} tokens still moving after {n_sweeps} sweeps of the coefficient solve"
+            f"{count.n_unconverged} tokens still moving after {count.n_sweeps} sweeps of the "
+            "coefficient solve"
         )
     fitted = model if fit.method == "snmf" else None
-    return Factorization(
+    factorization = Factorization(
         method=fit.method,
         dictionary=dictionary.cpu(),
         coefficients=csr_matrix(vstack(parts), dtype=np.float32),
@@ -194,9 +219,9 @@ def _measured_over_shards(
         feature_names=[None] * dictionary.shape[0],
         objective_trace=fitted.objective_trace_ if fitted else [],
         explained_variance_trace=fitted.explained_variance_trace_ if fitted else [],
-        n_iter=fitted.n_iter_ if fitted else n_sweeps,
-        is_converged=fitted.is_converged_ if fitted else not n_unconverged,
-        stop_reason=solved_reason(fitted.stop_reason_, n_unconverged) if fitted else reason,
+        n_iter=fitted.n_iter_ if fitted else count.n_sweeps,
+        is_converged=fitted.is_converged_ if fitted else not count.n_unconverged,
+        stop_reason=(solved_reason(fitted.stop_reason_, count.n_unconverged) if fitted else reason),
         explained_variance=on_fit.result().uncentred,
         explained_variance_centered=on_fit.result().centred,
         explained_variance_all_tokens=everywhere.result().uncentred,
@@ -207,3 +232,4 @@ def _measured_over_shards(
         n_massive_excluded=int(source.is_massive.sum()),
         seed=fit.seed,
     )
+    return factorization, count

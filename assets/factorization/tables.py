@@ -8,6 +8,7 @@ from __future__ import annotations
 from assets.factorization.comparison_tables import (
     FEATURE_MATCHES,
     FEATURE_STABILITY,
+    FIT_DOCUMENTS,
     RANK_CHOICES,
 )
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
@@ -66,10 +67,26 @@ FACTORIZATIONS = Table(
             minimum=0,
             maximum=1,
         ),
+        Column(
+            "row_scaling",
+            "DOUBLE",
+            "How much quiet tokens were raised before the fit: 0 not at all, 1 to equal norm; "
+            "NULL where no coordinate fit runs",
+            nullable=True,
+            minimum=0,
+            maximum=1,
+        ),
         Column("init", "VARCHAR", "Where the fit starts; NULL where none runs", nullable=True),
         Column("seed", "BIGINT", "Seed of all randomness of the fit", minimum=0),
         Column("n_tokens", "BIGINT", "Tokens that have coefficients", minimum=0),
         Column("n_tokens_fit", "BIGINT", "Tokens the dictionary was fitted on", minimum=0),
+        Column(
+            "n_tokens_changed",
+            "BIGINT",
+            "Tokens new to the fit or gone from it since the dictionary was fitted (fit_documents)",
+            nullable=True,
+            minimum=0,
+        ),
         Column(
             "n_massive_excluded",
             "BIGINT",
@@ -170,7 +187,7 @@ FACTORIZATIONS = Table(
             "start",
             "VARCHAR",
             "cold (from the seed), warm (from the dictionary of started_from_snapshot) or "
-            "projected (that dictionary kept, coefficients solved for all tokens)",
+            "projected (that dictionary kept, coefficients solved for new documents alone)",
             nullable=True,
         ),
         Column(
@@ -211,7 +228,15 @@ FACTORIZATIONS = Table(
             "other tokens",
             nullable=True,
         ),
-        Column("seconds", "DOUBLE", "Wall time of the fit", unit="s", nullable=True, minimum=0),
+        Column(
+            "seconds",
+            "DOUBLE",
+            "Wall time of the fit",
+            unit="s",
+            nullable=True,
+            minimum=0,
+            is_volatile=True,
+        ),
         *status_columns("ok or failed"),
     ),
     key=("site", "fit"),
@@ -255,4 +280,5 @@ TABLES = (
     FEATURE_MATCHES,
     RANK_CHOICES,
     FEATURE_STABILITY,
+    FIT_DOCUMENTS,
 )

@@ -8,6 +8,7 @@ with contiguous rows, one a neuron: the layout that the solvers read. Nothing is
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from assets.factorization.inputs import Divisor, check_finite, neuron_rows
+from assets.factorization.scratch_folder import ScratchFolder
 
 
 class TokenBlocks(Protocol):
@@ -135,12 +137,16 @@ class MemoryStore:
 
 
 class ScratchStore:
-    """Coefficients kept in scratch files, one a block, zero at first; gone when closed."""
+    """Coefficients kept in scratch files, one a block, zero at first; gone when closed.
+
+    Without a `folder` they are in one of the user's own in the system's place for such files.
+    """
 
     def __init__(
         self, blocks: TokenBlocks, n_features: int, like: Tensor, folder: Path | None = None
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="coefficients-", dir=folder)
+        place = folder or Path(tempfile.gettempdir()) / f"featurelake-{os.getuid()}"
+        self._folder = ScratchFolder(place)
         self._shapes = [(n_features, size) for size in blocks.sizes]
         self._like = like
 
@@ -155,7 +161,7 @@ class ScratchStore:
         coefficients.detach().to("cpu", torch.float32).numpy().tofile(self._path(block))
 
     def close(self) -> None:
-        self._folder.cleanup()
+        self._folder.close()
 
     def __enter__(self) -> ScratchStore:
         return self
@@ -164,7 +170,7 @@ class ScratchStore:
         self.close()
 
     def _path(self, block: int) -> Path:
-        return Path(self._folder.name) / f"block-{block:06d}.f32"
+        return self._folder.path / f"block-{block:06d}.f32"
 
 
 def each_block(blocks: TokenBlocks) -> Iterator[int]:

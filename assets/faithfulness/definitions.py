@@ -1,13 +1,18 @@
 """The faithfulness assets of one fit: `faithfulness` and `feature_faithfulness`."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
-from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.activations.tables import TOKENS
+from assets.common_inputs import FIT_COEFFICIENTS, FITTED, SITE_ACTIVATIONS, SITE_TOKENS
+from assets.factorization.tables import COEFFICIENTS
 from assets.faithfulness.tables import FAITHFULNESS, FEATURE_FAITHFULNESS, TABLES
-from assets.partitions import SITE_FITS, site_of_fit
+from assets.fingerprints import code_version
+from assets.partitions import SITE_FITS
+from assets.recipe import Recipe
 from assets.shared.plots import histogram, markdown_plot
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -15,22 +20,26 @@ from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
 
+if TYPE_CHECKING:
+    from assets.faithfulness.measure import Work
+
+RECIPE = Recipe(
+    "faithfulness",
+    stage="faithfulness",
+    tables=TABLES,
+    inputs=(*FITTED, FIT_COEFFICIENTS, SITE_TOKENS, SITE_ACTIVATIONS),
+    settings=lambda spec: {
+        "faithfulness": spec.study.faithfulness,
+        "is_control": spec.fit.is_control,
+    },
+    uses_model=True,
+)
+
 
 @dg.multi_asset(
-    name="faithfulness",
-    specs=table_specs(
-        TABLES,
-        deps=[
-            FACTORIZATIONS.name,
-            DICTIONARY.name,
-            COEFFICIENTS.name,
-            *(
-                dg.AssetDep(table.name, partition_mapping=site_of_fit())
-                for table in (TOKENS, ACTIVATION_SHARDS)
-            ),
-        ],
-    ),
-    check_specs=specs_of_checks(TABLES),
+    name=RECIPE.name,
+    specs=table_specs(RECIPE),
+    check_specs=specs_of_checks(RECIPE),
     partitions_def=SITE_FITS,
     pool="subject_model",
 )
@@ -40,18 +49,25 @@ def faithfulness_assets(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, RECIPE, lake, studies, subject_models)
+    yield from run.materialize(_measure)
+
+
+def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
+    import polars as pl
     import torch
 
     from assets.activations.tokenization import special_prefix
     from assets.factorization.strength_order import strongest_features
-    from assets.faithfulness.measure import Fit, mean_row_of, measure_faithfulness
+    from assets.faithfulness.fit import Fit, mean_row_of
+    from assets.faithfulness.measure import measure_faithfulness
+    from assets.faithfulness.reuse import Previous
     from assets.faithfulness.sample import sample_documents
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.faithfulness
     site = {"site": spec.site.key}
-    subject = subject_models.load(spec.site.model)
+    subject = run.subject()
     fitted = run.fitted(spec)
     coefficients = run.lake.read(
         COEFFICIENTS, spec.partition, columns=("row", "feature_id", "coefficient")
@@ -59,16 +75,18 @@ def faithfulness_assets(
     tokens = run.lake.read(
         TOKENS, site, columns=("row", "document_id", "position", "token_id", "is_massive")
     ).sort("row")
+    sample = sample_documents(
+        tokens, special_prefix(subject.tokenizer), config.n_documents, config.seed
+    )
+    in_sample = [one.document.document_id for one in sample]
+    is_averaged = tokens.select(~pl.col("is_massive") & pl.col("document_id").is_in(in_sample))
     offset = fitted.row["offset_vector"]
     fit = Fit(
         feature_ids=fitted.feature_ids,
         dictionary=fitted.dictionary,
         coefficients=coefficients,
         offset=None if offset is None else torch.tensor(offset),
-        mean_row=mean_row_of(run.activations(spec.site), (~tokens["is_massive"]).to_list()),
-    )
-    sample = sample_documents(
-        tokens, special_prefix(subject.tokenizer), config.n_documents, config.seed
+        mean_row=mean_row_of(run.activations(spec.site), is_averaged.to_series().to_list()),
     )
     limit = config.max_features_controls if spec.fit.is_control else config.max_features
     with Progress(run.log, "faithfulness", len(sample), "runs of a document") as progress:
@@ -80,6 +98,11 @@ def faithfulness_assets(
             strongest_features(coefficients, limit),
             config,
             limit=limit,
+            previous=Previous(
+                run.lake.read(FAITHFULNESS, spec.partition),
+                run.lake.read(FEATURE_FAITHFULNESS, spec.partition),
+                made_with=(code_version("faithfulness"), subject.revision, subject.dtype),
+            ),
             on_progress=progress.reach,
         )
     shares = measured.replacements
@@ -87,12 +110,10 @@ def faithfulness_assets(
     deltas = measured.features["delta_cross_entropy"].drop_nulls().to_list()
     yield from run.write(
         {FAITHFULNESS: shares, FEATURE_FAITHFULNESS: measured.features},
-        spec.partition,
-        configs=[config],
         metadata={
             FAITHFULNESS.name: {
                 **{f"recovered_{name}": share for name, share in recovered.items()},
-                "layer_token_evaluations": measured.layer_token_evaluations,
+                **_counts(measured.replacements_work),
                 "recovered_by_replacement": dg.MetadataValue.md(
                     markdown_plot(
                         lambda axes: (
@@ -106,11 +127,20 @@ def faithfulness_assets(
                 ),
             },
             FEATURE_FAITHFULNESS.name: {
+                **_counts(measured.features_work),
                 "ablation_effects": dg.MetadataValue.md(
                     histogram(
                         deltas, "Change of cross-entropy without the feature", "nats", log=True
                     )
-                )
+                ),
             },
         },
     )
+
+
+def _counts(work: "Work") -> dict[str, int]:
+    return {
+        "rows_reused": work.rows_reused,
+        "rows_computed": work.rows_computed,
+        **asdict(work.spent),
+    }

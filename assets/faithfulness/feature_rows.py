@@ -7,7 +7,8 @@ Techniques", section 6.4), since the tokens of one are alike; one document has n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,8 @@ from assets.faithfulness.ablation import Ablation
 from assets.faithfulness.tables import FEATURE_FAITHFULNESS
 
 NOT_ACTIVE = "never active before a document's last token in the sample"
+OF_THIS_RUN = ("feature_id", "n_documents_active", "seed")
+"""Columns that follow from the sample and the fit's ids, whatever the row was taken over from."""
 WORTHLESS = "no share: zeroing the site does not raise the cross-entropy of its documents"
 
 
@@ -38,12 +41,16 @@ def feature_frame(
     n_documents_active: Sequence[int],
     limit: int | None,
     seed: int,
+    *,
+    fingerprints: Mapping[int, str],
+    reused: Mapping[int, Mapping[str, Any]],
 ) -> pl.DataFrame:
     """Rows of `feature_faithfulness`, one a feature of the fit, without site and fit.
 
     `feature_ids` and `n_documents_active` (documents of the sample in which it is active) follow
     the dictionary's rows; `is_measured` are the dictionary rows within `limit` (the study's
-    max_features), the strongest.
+    max_features), the strongest. `fingerprints` are those of the features that have ablations;
+    `reused` maps the dictionary rows that were not run again to the rows that stand for them.
     """
     by_feature: dict[int, list[Ablation]] = {}
     for ablation in ablations:
@@ -57,9 +64,13 @@ def feature_frame(
             "n_tokens_active": 0,
             "n_tokens": 0,
             "seed": seed,
+            "row_fingerprint": fingerprints.get(feature),
         }
         if feature in by_feature:
             row |= _measured(by_feature[feature])
+        elif feature in reused:
+            old = reused[feature]
+            row |= {name: value for name, value in old.items() if name not in OF_THIS_RUN}
         elif not n_documents_active[feature]:
             row |= {"status": "inactive", "reason": NOT_ACTIVE}
         else:

@@ -38,6 +38,12 @@ class DocumentLosses:
     replaced: Mapping[str, Float[np.ndarray, " n_documents"]]
     kl: Mapping[str, Float[np.ndarray, " n_documents"]]
 
+    @classmethod
+    def zeros(cls, n_documents: int) -> DocumentLosses:
+        """Nothing summed yet; the arrays are filled in place."""
+        replaced, kl = ({name: np.zeros(n_documents) for name in REPLACEMENTS} for _ in range(2))
+        return cls(np.zeros(n_documents), np.zeros(n_documents), replaced, kl)
+
 
 @dataclass(frozen=True)
 class Recovered:
@@ -91,8 +97,10 @@ def cross_entropy_recovered(
     return Recovered(value, float(low), float(high), None)
 
 
-def faithfulness_frame(losses: DocumentLosses, *, n_bootstrap: int, seed: int) -> pl.DataFrame:
-    """Rows of `faithfulness`, one a replacement, without site and fit."""
+def faithfulness_frame(
+    losses: DocumentLosses, *, n_bootstrap: int, seed: int, fingerprint: str | None = None
+) -> pl.DataFrame:
+    """Rows of `faithfulness`, one a replacement, without site and fit; all of one fingerprint."""
     n_tokens = float(losses.n_tokens.sum())
     zero = losses.replaced["zero"]
     rows = []
@@ -116,6 +124,7 @@ def faithfulness_frame(losses: DocumentLosses, *, n_bootstrap: int, seed: int) -
                 "seed": seed,
                 "status": "undefined" if recovered.value is None else "ok",
                 "reason": recovered.reason,
+                "row_fingerprint": fingerprint,
             }
         )
     schema = {

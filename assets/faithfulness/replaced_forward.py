@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from assets.activations.capture import padded_inputs
+from assets.activations.batched_forward import padded_inputs
 from assets.activations.hooks import record_sites, replace_at_site, run_forward
 from assets.activations.sites import ActivationSite, locate_blocks, locate_site
 from assets.activations.suffix_forward import begin_at_block, record_entering
@@ -29,6 +29,24 @@ from assets.activations.tokenization import TokenizedDocument
 
 class FaithfulnessError(RuntimeError):
     """The model cannot be run from the site on, so that no replacement could be measured."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Token positions of forward runs, padding included, and blocks × positions: a run that begins
+    at the site's block leaves out the blocks before it."""
+
+    forward_tokens: int = 0
+    layer_token_evaluations: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.forward_tokens + other.forward_tokens,
+            self.layer_token_evaluations + other.layer_token_evaluations,
+        )
+
+    def __sub__(self, other: Spent) -> Spent:
+        return self + Spent(-other.forward_tokens, -other.layer_token_evaluations)
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,7 @@ class DocumentBatch:
 
     `rows` [batch, longest, width] are the site's own; `is_row` and `is_predicted`
     [batch, longest] say at which positions a row stands, and which of these has a next token.
-    `layer_token_evaluations` counts blocks × token positions computed so far.
+    `spent` counts what was run so far.
     """
 
     @torch.no_grad()
@@ -66,7 +84,8 @@ class DocumentBatch:
         ):
             logits = self._forward(self._inputs)
         self._hidden, self.rows = entered[0], recorded[0]
-        self.layer_token_evaluations = self._n_blocks * self._inputs["input_ids"].numel()
+        n_positions = self._inputs["input_ids"].numel()
+        self.spent = Spent(n_positions, self._n_blocks * n_positions)
         self.is_row, self.is_predicted = self._masks()
         self._log_p = [
             logits[i, start:end].log_softmax(-1) for i, (start, end) in enumerate(self._spans())
@@ -86,7 +105,8 @@ class DocumentBatch:
             replace_at_site(self.model, self.site, lambda _: placed),
         ):
             logits = self._forward(inputs)
-        self.layer_token_evaluations += (self._n_blocks - self.site.layer) * placed[..., 0].numel()
+        n_positions = placed[..., 0].numel()
+        self.spent += Spent(n_positions, (self._n_blocks - self.site.layer) * n_positions)
         spans = self._spans()
         log_p = (logits[row, slice(*spans[i])].log_softmax(-1) for row, i in enumerate(which))
         return self._losses(which, log_p)

@@ -3,7 +3,7 @@
 - identity: the rows that the base run had. It checks the run: anything but the base losses means
   that the model reads more than the residual stream, and is an error;
 - zero: no activation at all, the lower end of the scale;
-- mean: the site's mean row (over the tokens that are not massive) everywhere;
+- mean: the site's mean row (over the sample's tokens that are not massive) everywhere;
 - reconstruction: YZ + offset;
 - reconstruction_keep_massive: the same, tokens of massive activation left as they are (fits leave
   them out, and a wrong attention sink costs more than all the rest).

@@ -2,7 +2,9 @@
 
 Documents are put together from token ids, not tokenized again, so that row i of the activations
 and of the coefficients is the same token here. A document counts when a row of it has a next token
-to predict. Running them is replaced_forward.py.
+to predict. The sample is drawn in hash order (shared/hash_order.py): a new document enters n of N
+with probability n / (N + 1), and else all that was measured stands. Running documents is
+replaced_forward.py.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from assets.activations.tokenization import TokenizedDocument
+from assets.shared.hash_order import text_hashes
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class SampledDocument:
 def sample_documents(
     tokens: pl.DataFrame, special_prefix: Sequence[int], n_documents: int, seed: int
 ) -> list[SampledDocument]:
-    """At most `n_documents` documents of two rows or more, drawn without replacement, in order.
+    """At most `n_documents` documents of two rows or more, drawn by seed, in the order of ids.
 
     `tokens` has the columns row, document_id, position, token_id and is_massive of `tokens`.
     Raises ValueError when no document has two rows, or the positions do not fit the prefix.
@@ -60,7 +63,9 @@ def sample_documents(
             f"{len(special_prefix)} special tokens in front; the tokens are of another tokenizer: "
             "materialize `tokens` again"
         )
-    drawn = np.random.default_rng(seed).permutation(len(grouped))[:n_documents]
+    grouped = grouped.sort("document_id")
+    hashes = text_hashes(grouped["document_id"], seed, "faithfulness sample")
+    drawn = np.argsort(hashes, kind="stable")[:n_documents]
     return [
         SampledDocument(
             TokenizedDocument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
 SEED = Column("seed", "BIGINT", "Seed of the sample of documents and of the resamples", minimum=0)
@@ -17,8 +18,9 @@ FAITHFULNESS = Table(
         Column(
             "replacement",
             "VARCHAR",
-            "identity (the rows themselves), zero, mean (of the tokens that aren't massive), "
-            "reconstruction (YZ + offset), reconstruction_keep_massive (the massive keep theirs)",
+            "identity (the rows themselves), zero, mean (of the sample's tokens that aren't "
+            "massive), reconstruction (YZ + offset), reconstruction_keep_massive (the massive keep "
+            "theirs)",
         ),
         Column("n_documents", "INTEGER", "Documents of the sample", minimum=1),
         Column("n_tokens", "BIGINT", "Tokens with a row and a next token to predict", minimum=1),
@@ -42,6 +44,7 @@ FAITHFULNESS = Table(
         Column("kl_nats", "DOUBLE", "Mean KL(base‖replaced)", "nats", minimum=0),
         SEED,
         *status_columns("ok, or undefined (no recovered share)"),
+        ROW_FINGERPRINT,
     ),
     key=("site", "fit", "replacement"),
     partition_by=("site", "fit"),
@@ -107,6 +110,7 @@ FEATURE_FAITHFULNESS = Table(
         ),
         SEED,
         *status_columns("ok, inactive (in the sample), or not_measured (beyond the study's cap)"),
+        ROW_FINGERPRINT,
     ),
     key=("site", "fit", "feature_id"),
     partition_by=("site", "fit"),

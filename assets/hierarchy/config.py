@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Prompt = Annotated[str, Field(min_length=1, max_length=2000)]
+MembersBy = Literal["concept_auroc", "promoted_tokens"]
 
 
 class HierarchyConfig(BaseModel):
@@ -76,6 +77,12 @@ class HierarchyConfig(BaseModel):
         default={},
         description="Groups to steer by, a name with its concepts; an empty list takes the "
         "concepts of the parent concept of that name. Other parent concepts get neuron_groups only",
+    )
+    members_by: MembersBy = Field(
+        default="concept_auroc",
+        description="How each concept of a group gets its feature: concept_auroc, the one that "
+        "tells its documents best; promoted_tokens, the one whose vocabulary projection raises its "
+        "token most (read it beside a fit of method permuted: the best of many does so by chance)",
     )
     core_share: float = Field(
         default=1.0,

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
+from assets.activations.tables import TOKENS
+from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS, SITE_TOKENS
 from assets.corpus.tables import DOCUMENTS
-from assets.factorization.tables import DICTIONARY
+from assets.hierarchy.config import HierarchyConfig
 from assets.hierarchy.group_tables import (
     GROUP_MEMBERS,
     GROUP_STEERING,
@@ -21,7 +22,8 @@ from assets.hierarchy.tables import (
     PARENT_FEATURES,
     TREE_TABLES,
 )
-from assets.partitions import SITE_FITS, site_of_fit
+from assets.partitions import SITE_FITS
+from assets.recipe import Input, Recipe
 from assets.shared.plots import line_plot
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -29,21 +31,59 @@ from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
 
-_OF_SITE = [
-    dg.AssetDep(table.name, partition_mapping=site_of_fit())
-    for table in (TOKENS, ACTIVATION_SHARDS)
-]
+_GROUP_SETTINGS = {
+    name for name in HierarchyConfig.model_fields if name.startswith(("group", "member", "core"))
+}
+
+TREE_RECIPE = Recipe(
+    "hierarchy",
+    stage="hierarchy",
+    tables=TREE_TABLES,
+    inputs=(
+        *FITTED,
+        Input(TOKENS, "site", columns=("row", "is_massive")),
+        SITE_ACTIVATIONS,
+    ),
+    settings=lambda spec: {
+        "hierarchy": spec.study.hierarchy.model_dump(exclude=_GROUP_SETTINGS),
+        "max_memory_gib": spec.fit.max_memory_gib,
+    },
+)
+GROUPS_RECIPE = Recipe(
+    "feature_groups",
+    stage="hierarchy",
+    tables=GROUP_TABLES,
+    inputs=(*FITTED, SITE_TOKENS, SITE_ACTIVATIONS, CONCEPTS),
+    settings=lambda spec: {
+        "hierarchy": spec.study.hierarchy.model_dump(include=_GROUP_SETTINGS),
+        "detection": {"seed": spec.study.detection.seed},
+    },
+    uses_model=True,
+)
+STEERING_RECIPE = Recipe(
+    "group_steering",
+    stage="hierarchy",
+    tables=STEERING_TABLES,
+    inputs=(*FITTED, Input(GROUP_MEMBERS), CONCEPTS),
+    settings=lambda spec: {"hierarchy": spec.study.hierarchy, "steering": spec.study.steering},
+    uses_model=True,
+)
+RECIPES = (TREE_RECIPE, GROUPS_RECIPE, STEERING_RECIPE)
 
 
 @dg.multi_asset(
-    name="hierarchy",
-    specs=table_specs(TREE_TABLES, deps=[DICTIONARY.name, *_OF_SITE]),
-    check_specs=specs_of_checks(TREE_TABLES),
+    name=TREE_RECIPE.name,
+    specs=table_specs(TREE_RECIPE),
+    check_specs=specs_of_checks(TREE_RECIPE),
     partitions_def=SITE_FITS,
 )
 def hierarchy_tree(
     context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
 ) -> Iterator[dg.MaterializeResult]:
+    yield from StageRun(context, TREE_RECIPE, lake, studies).materialize(_grow_tree)
+
+
+def _grow_tree(run: StageRun) -> Iterator[dg.MaterializeResult]:
     import torch
 
     from assets.hierarchy.neuron_overlap import neuron_overlap_frame
@@ -51,7 +91,6 @@ def hierarchy_tree(
     from assets.hierarchy.tree_frames import edges_frame, parents_frame, stored_levels
     from assets.hierarchy.tree_study import study_tree
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.hierarchy
     site = {"site": spec.site.key}
@@ -94,8 +133,6 @@ def hierarchy_tree(
             HIERARCHY_LEVELS: tree.rows,
             NEURON_OVERLAP: neuron_overlap_frame(fitted.dictionary, fitted.feature_ids),
         },
-        spec.partition,
-        configs=[config, str(spec.fit.max_memory_gib)],
         metadata={
             HIERARCHY_LEVELS.name: {
                 "levels": dg.MetadataValue.md(tree.as_markdown()),
@@ -106,21 +143,31 @@ def hierarchy_tree(
 
 
 @dg.multi_asset(
-    name="feature_groups",
-    specs=table_specs(GROUP_TABLES, deps=[DICTIONARY.name, *_OF_SITE]),
-    check_specs=specs_of_checks(GROUP_TABLES),
+    name=GROUPS_RECIPE.name,
+    specs=table_specs(GROUPS_RECIPE),
+    check_specs=specs_of_checks(GROUPS_RECIPE),
     partitions_def=SITE_FITS,
+    pool="subject_model",
 )
 def feature_groups(
-    context: dg.AssetExecutionContext, lake: LakeResource, studies: StudiesResource
+    context: dg.AssetExecutionContext,
+    lake: LakeResource,
+    studies: StudiesResource,
+    subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, GROUPS_RECIPE, lake, studies, subject_models)
+    yield from run.materialize(_group_features)
+
+
+def _group_features(run: StageRun) -> Iterator[dg.MaterializeResult]:
     import polars as pl
 
     from assets.detection.site_scores import corpus_scores
     from assets.hierarchy.core_neurons import member_rows, neuron_groups_frame
     from assets.hierarchy.group_members import concept_groups, group_members_frame, members_of
+    from assets.hierarchy.group_steering import measured_tokens
+    from assets.hierarchy.promoted_concepts import concept_promotion
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.hierarchy
     site = {"site": spec.site.key}
@@ -134,6 +181,16 @@ def feature_groups(
         config.groups, dict(with_concept.select("concept", "parent_concept").iter_rows())
     )
     fitted = run.fitted(spec)
+    promotion = None
+    if config.members_by == "promoted_tokens" and groups:
+        subject = run.subject()
+        concepts = sorted({concept for group in groups for concept in group.concepts})
+        promotion = concept_promotion(
+            subject.model,
+            spec.site.activation_site,
+            fitted.dictionary,
+            measured_tokens(subject.tokenizer, concepts),
+        )
     members = group_members_frame(
         groups,
         corpus_scores(
@@ -142,9 +199,11 @@ def feature_groups(
             documents["document_id"].to_list(),
             fitted.dictionary,
         ),
+        documents["document_id"].to_list(),
         documents["concept"].to_list(),
         fitted.feature_ids,
         spec.study.detection.seed,
+        promotion,
     )
     neurons = [NEURON_GROUPS.empty().drop(NEURON_GROUPS.partition_by)]
     for group in groups:
@@ -153,15 +212,13 @@ def feature_groups(
         neurons.append(neuron_groups_frame(group.name, concepts, ids, rows, config.core_share))
     yield from run.write(
         {GROUP_MEMBERS: members, NEURON_GROUPS: pl.concat(neurons)},
-        spec.partition,
-        configs=[config, str(spec.study.detection.seed)],
     )
 
 
 @dg.multi_asset(
-    name="group_steering",
-    specs=table_specs(STEERING_TABLES, deps=[DICTIONARY.name, GROUP_MEMBERS.name]),
-    check_specs=specs_of_checks(STEERING_TABLES),
+    name=STEERING_RECIPE.name,
+    specs=table_specs(STEERING_RECIPE),
+    check_specs=specs_of_checks(STEERING_RECIPE),
     partitions_def=SITE_FITS,
     pool="subject_model",
 )
@@ -171,17 +228,21 @@ def group_steering(
     studies: StudiesResource,
     subject_models: SubjectModelResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, STEERING_RECIPE, lake, studies, subject_models)
+    yield from run.materialize(_steer_groups)
+
+
+def _steer_groups(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.hierarchy.core_neurons import member_rows
     from assets.hierarchy.group_members import members_of
     from assets.hierarchy.group_steering import measured_tokens, plan_interventions, steer_groups
     from assets.hierarchy.group_summary import group_metadata
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     config, steering = spec.study.hierarchy, spec.study.steering
     frame = GROUP_STEERING.empty().drop(GROUP_STEERING.partition_by)
     if config.groups:
-        subject = subject_models.load(spec.site.model)
+        subject = run.subject()
         fitted = run.fitted(spec)
         members = run.lake.read(GROUP_MEMBERS, spec.partition)
         documents = run.lake.read(
@@ -221,8 +282,6 @@ def group_steering(
             )
     yield from run.write(
         {GROUP_STEERING: frame},
-        spec.partition,
-        configs=[config, steering],
         metadata={
             GROUP_STEERING.name: {
                 name: dg.MetadataValue.md(text) for name, text in group_metadata(frame).items()

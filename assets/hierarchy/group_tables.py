@@ -13,7 +13,8 @@ GROUP_MEMBERS = Table(
     stage="hierarchy",
     description=(
         "Groups of concepts, and the feature of each: all of a group found together, so that no "
-        "feature stands for two concepts and the sum of AUROCs is the largest there is"
+        "feature stands for two concepts and the sum of what they are chosen by is the largest "
+        "there is"
     ),
     columns=(
         SITE,
@@ -28,15 +29,28 @@ GROUP_MEMBERS = Table(
         ),
         Column("feature_id", "INTEGER", "The concept's feature", nullable=True, minimum=0),
         Column(
+            "chosen_by",
+            "VARCHAR",
+            "The study's hierarchy.members_by: concept_auroc or promoted_tokens",
+        ),
+        Column(
             "auroc_chosen",
             "DOUBLE",
-            "P(a document of the concept scores above another), on the half that chose the feature",
+            "P(a document of the concept scores above another), on the half to choose on",
             nullable=True,
             minimum=0,
             maximum=1,
         ),
         Column(
             "auroc", "DOUBLE", "The same on the other half", nullable=True, minimum=0, maximum=1
+        ),
+        Column(
+            "promotion",
+            "DOUBLE",
+            "Logit of the first token of a blank and the concept in the feature's vocabulary "
+            "projection, less the mean over the vocabulary; NULL where members are chosen by AUROC",
+            unit="standard deviations over the vocabulary",
+            nullable=True,
         ),
         *status_columns("ok or failed"),
     ),

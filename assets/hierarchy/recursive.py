@@ -68,6 +68,7 @@ def _best_level(
             # found planted groups best.
             penalty_concavity=0.0,
             column_scaling=0.0,
+            row_scaling=0.0,
             tol=1e-4,
             max_iter=config.max_iter,
             random_state=config.seed + start,

@@ -4,21 +4,35 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.common_inputs import FIT_COEFFICIENTS, FITTED
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
+from assets.labels import prompts
+from assets.labels.prompt import prompt_versions
 from assets.labels.tables import LABEL_SCORES, LABELS, LLM_CALLS
 from assets.partitions import SITE_FITS
+from assets.recipe import Input, Recipe
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
 from resources.chat_resource import ChatResource
 from resources.lake import LakeResource
 from resources.study import StudiesResource
 
+RECIPE = Recipe(
+    "labels",
+    stage="labels",
+    tables=(LABELS, LABEL_SCORES),
+    inputs=(*FITTED, FIT_COEFFICIENTS, Input(CONTEXTS), Input(VOCAB_PROJECTION)),
+    settings=lambda spec: {"labels": spec.study.labels, "is_control": spec.fit.is_control},
+    prompts=lambda spec: prompt_versions(prompts),
+    uses_llm=True,
+)
+
 
 @dg.multi_asset(
-    name="labels",
-    specs=table_specs([LABELS, LABEL_SCORES], deps=[CONTEXTS.name, VOCAB_PROJECTION.name]),
-    check_specs=specs_of_checks([LABELS, LABEL_SCORES]),
+    name=RECIPE.name,
+    specs=table_specs(RECIPE),
+    check_specs=specs_of_checks(RECIPE),
     partitions_def=SITE_FITS,
 )
 def labels_assets(
@@ -27,6 +41,11 @@ def labels_assets(
     studies: StudiesResource,
     chat: ChatResource,
 ) -> Iterator[dg.MaterializeResult]:
+    run = StageRun(context, RECIPE, lake, studies, chat=chat)
+    yield from run.materialize(_label)
+
+
+def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.factorization.frames import feature_ids_of
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
@@ -34,7 +53,6 @@ def labels_assets(
     from assets.labels.label_scores import label_score_rows, score_requests
     from assets.labels.label_tasks import label_requests, label_rows, requests_of
 
-    run = StageRun(context, lake, studies)
     spec = run.fit()
     config = spec.study.labels
     limit = config.max_features_controls if spec.fit.is_control else config.max_features
@@ -53,9 +71,7 @@ def labels_assets(
     )
     requests = requests_of(tasks)
     with Progress(run.log, "labels", len(requests), "calls") as progress:
-        label_replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
-            requests, purpose="labels"
-        )
+        label_replies = run.chat_model(progress.reach).complete(requests, purpose="labels")
     labels = label_rows(
         tasks,
         label_replies,
@@ -66,15 +82,13 @@ def labels_assets(
     )
     score_tasks = score_requests(labels, contexts, config, llm=spec.study.llm)
     with Progress(run.log, "label scores", len(score_tasks), "calls") as progress:
-        score_replies = chat.open(spec.study.llm, run.lake, progress.reach).complete(
+        score_replies = run.chat_model(progress.reach).complete(
             [task.request for task in score_tasks], purpose="label_scores"
         )
     scores = label_score_rows(score_tasks, score_replies, labels, config, llm=spec.study.llm)
     mean_auroc = scores["auroc"].mean()
     yield from run.write(
         {LABELS: labels, LABEL_SCORES: scores},
-        {**spec.partition, "stage": "labels"},
-        configs=[config, spec.study.llm],
         side_frames={
             LLM_CALLS: join_llm_calls({"labels": label_replies, "label_scores": score_replies})
         },

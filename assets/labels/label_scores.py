@@ -5,17 +5,21 @@ contexts in which the feature does not fire, the judge is asked whether the text
 one call each (`detection`). Small judges instead choose the text's topic from the label and a
 foil, another feature's label (`detection_choice`); the i-th held-out context and the i-th negative
 get the same foils, so a label without meaning scores 0.5. The contexts are of kind held_out and
-negative, which the labeller never sees.
+negative, which the labeller never sees. Foils are drawn by the other features' ids in hash order
+(shared/hash_order.py): a feature whose label changes changes the questions that it is the foil of,
+and no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Int
 from sklearn.metrics import roc_auc_score
 
 from assets.labels.config import LabelsConfig, LlmConfig
@@ -24,6 +28,7 @@ from assets.labels.judging import choice_of_label, probability_of_yes
 from assets.labels.prompts import LABEL_FITS_TEXT, LABEL_SCHEMA, SPARE_FOILS, TOPIC_OF_TEXT
 from assets.labels.tables import LABEL_SCORES
 from assets.shared.chat import ChatReply, ChatRequest
+from assets.shared.hash_order import mixed, text_hashes
 
 METHODS = {"yes_no": "detection", "choice": "detection_choice"}
 POSITIVE_KIND, NEGATIVE_KIND = "held_out", "negative"
@@ -74,15 +79,19 @@ def score_requests(
         .partition_by("feature_id", as_dict=True)
     )
     is_choice = config.judge_style_for(llm) == "choice"
+    pools = {
+        str(kind): (part["label"].to_list(), part["feature_id"].to_numpy())
+        for (kind,), part in scored.partition_by("kind", as_dict=True).items()
+    }
     tasks: list[ScoreTask] = []
     for feature_id, kind, label in scored.select("feature_id", "kind", "label").iter_rows():
-        others = scored.filter(pl.col("kind") == kind)["label"].to_list()
+        others, ids = pools[kind]
         rows = judged.get((feature_id,))
         for row in rows.iter_rows(named=True) if rows is not None else ():
-            seed = [config.seed, feature_id, row["pair"]]
+            salt = (config.seed, feature_id, row["pair"])
             foils: Sequence[str | None] = [None]
             if is_choice:
-                foils = _draw_foils(label, others, config.n_foils, seed)
+                foils = _draw_foils(label, others, ids, config.n_foils, salt)
             text = context_line(row, config.max_context_words, is_marked=False)
             tasks += [
                 ScoreTask(
@@ -135,16 +144,23 @@ def _question(label: str, foil: str | None, text: str, seed: int) -> ChatRequest
     return TOPIC_OF_TEXT.request({"text": text}, seed=seed, json_schema=schema)
 
 
-def _draw_foils(label: str, others: Sequence[str], n: int, seed: list[int]) -> list[str]:
+def _draw_foils(
+    label: str,
+    others: Sequence[str],
+    feature_ids: Int[np.ndarray, " n_others"],
+    n: int,
+    salt: tuple[int, ...],
+) -> list[str]:
     """`n` different labels that are not `label`: other features', else spare ones."""
-    generator = np.random.default_rng(seed)
+    drawn = np.argsort(mixed(text_hashes(["foil"], *salt)[0], feature_ids), kind="stable").tolist()
+    spare = np.argsort(text_hashes(SPARE_FOILS, *salt), kind="stable").tolist()
     pool: dict[str, str] = {}
-    for group in (list(others), list(SPARE_FOILS)):
-        generator.shuffle(group)
-        for foil in group:
+    for foil in chain((others[i] for i in drawn), (SPARE_FOILS[i] for i in spare)):
+        if foil.casefold() != label.casefold():
             pool.setdefault(foil.casefold(), foil)
-    pool.pop(label.casefold(), None)
-    return list(pool.values())[:n]
+        if len(pool) == n:
+            break
+    return list(pool.values())
 
 
 def _fit(task: ScoreTask, reply: ChatReply) -> float | None:

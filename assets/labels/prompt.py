@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 from assets.shared.chat import ChatRequest
@@ -72,3 +73,9 @@ class Prompt:
             seed=seed,
             top_logprobs=self.top_logprobs,
         )
+
+
+def prompt_versions(module: ModuleType) -> dict[str, str]:
+    """Name and version of every prompt that a module declares."""
+    found = [value for value in vars(module).values() if isinstance(value, Prompt)]
+    return {prompt.name: prompt.version for prompt in found}

@@ -34,7 +34,11 @@ class SchemaError(ValueError):
 
 @dataclass(frozen=True)
 class Column:
-    """One column: SQL type, what it means, its unit ("" for none) and whether NULL is allowed."""
+    """One column: SQL type, what it means, its unit ("" for none) and whether NULL is allowed.
+
+    `is_volatile`: says something of the run that wrote it (time, price, history), not of the data,
+    so it is no part of the table's data version.
+    """
 
     name: str
     sql_type: str
@@ -43,6 +47,7 @@ class Column:
     nullable: bool = False
     minimum: float | None = None
     maximum: float | None = None
+    is_volatile: bool = False
 
     def __post_init__(self) -> None:
         if self.sql_type not in SQL_TO_POLARS:

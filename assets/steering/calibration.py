@@ -1,31 +1,37 @@
 """Calibration: the strength at which steering moves the next-token distribution by a target KL.
 
-KL(α) = mean over the neutral prompts of KL(base ‖ steered) at the last prompt token, where steered
-adds sign·α·(unit feature direction) at the site at all positions. Each feature and sign is a curve
-of its own, searched by strength_search.py; each round evaluates the open curves' strengths in
-common batches through suffix_forward.py. The search begins at a fiftieth of the site's median
-activation norm, may go down to 1e-3, and ends at `max_strength_ratio` norms: beyond, nothing
-resembles an activation, and the row says that the target was not reached.
+KL(α) is that of next_token_change.py, where steered adds sign·α·(unit feature direction) at the
+site at all positions. Each feature, sign and target is a search of its own (strength_search.py);
+searches of one feature and sign share the strengths that they have in common, and each round
+evaluates what all open searches ask for in common batches. The search begins at a fiftieth of the
+site's median activation norm, may go down to 1e-3, and ends at `max_strength_ratio` norms: beyond,
+nothing resembles an activation, and the row says that the target was not reached.
 
 Beside it a judge-free output score: the mean log-probability that steering at the strength found
 adds to the feature's own tokens (the idea of Arad et al., arXiv 2505.20063, sec. 3).
+
+No row depends on which others are calibrated with it, so rows made before from the same direction,
+model, prompts and settings are taken over, and only the others are computed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assets.activations.hooks import record_sites, run_forward
-from assets.activations.sites import ActivationSite
-from assets.activations.suffix_forward import PromptGroup, SuffixForward
+from assets.activations.sites import ActivationSite, locate_site
+from assets.activations.suffix_forward import SuffixForward
+from assets.shared.row_reuse import reusable_rows, row_fingerprint
+from assets.steering.forward_count import count_forward_tokens
+from assets.steering.next_token_change import mean_kl, mean_token_gain, median_activation_norm
 from assets.steering.strength_search import FoundStrength, StrengthSearch
 from assets.steering.tables import CALIBRATIONS
 
@@ -34,19 +40,47 @@ _SMALLEST_STRENGTH = 1e-3
 _START_SHARE = 0.02
 
 Progress = Callable[[int, int], None]
+# Place of the feature in `directions`, sign, target KL.
+_Key = tuple[int, str, float]
+# Strength -> KL, for each place and sign.
+_Curves = dict[tuple[int, str], dict[float, float]]
 
 
 @dataclass(frozen=True)
 class CalibrationRun:
-    """Rows of `calibrations` (without partition columns), every curve point, and the cost.
+    """Rows of `calibrations` (without partition columns), what was computed for them, the cost.
 
-    `curve` has feature_id, sign, strength, kl_nats (NULL where not finite).
+    `curve` has feature_id, sign, strength, kl_nats (NULL where not finite) of this run's
+    evaluations. `median_activation_norm` is None where every row was reused: nothing ran then.
     """
 
     rows: pl.DataFrame
     curve: pl.DataFrame
-    median_activation_norm: float
+    median_activation_norm: float | None
     layer_token_evaluations: int
+    forward_tokens: int
+    rows_reused: int
+    rows_computed: int
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What a search is made with, the same for all rows of a run."""
+
+    tolerance: float
+    max_evaluations: int
+    max_strength_ratio: float
+    batch_rows: int
+
+    def search(self, target: float, norm: float) -> StrengthSearch:
+        return StrengthSearch(
+            target=target,
+            start=_START_SHARE * norm,
+            minimum=_SMALLEST_STRENGTH,
+            maximum=max(self.max_strength_ratio * norm, _SMALLEST_STRENGTH),
+            tolerance=self.tolerance,
+            max_evaluations=self.max_evaluations,
+        )
 
 
 def calibrate_strengths(
@@ -61,117 +95,102 @@ def calibrate_strengths(
     tolerance: float = 0.05,
     max_evaluations: int = 48,
     max_strength_ratio: float = 100.0,
-    batch_rows: int = 64,
+    batch_rows: int = 16,
     own_tokens: Mapping[int, Sequence[int]] | None = None,
+    made_by: Sequence[str] = (),
+    previous: pl.DataFrame | None = None,
     on_progress: Progress | None = None,
 ) -> CalibrationRun:
     """Calibrate every feature, sign and target; one row each, whatever came of it.
 
     `directions` have unit rows, `feature_ids` name them; `prompt_ids` are tokenized neutral
     prompts, all of the same weight; `own_tokens` maps features to the tokens whose gain in
-    log-probability is reported. `on_progress` gets (curves finished, curves). Raises ValueError
-    for directions that are not unit vectors or do not fit the site.
+    log-probability is reported. `made_by` is what else decides the numbers (code version, model
+    revision, dtype); rows of `previous` (of the table) that carry a wanted row's fingerprint are
+    taken over. `on_progress` gets (searches finished, searches). Raises ValueError for directions
+    that are not unit vectors or do not fit the site.
     """
-    suffix = SuffixForward(model, site, prompt_ids)
-    _check_directions(directions, feature_ids, signs, suffix.width)
-    norm = median_activation_norm(model, site, prompt_ids)
-    keys = [(i, sign) for i in range(len(feature_ids)) for sign in signs]
-    searches = {
-        key: StrengthSearch(
-            targets=tuple(target_kl_nats),
-            start=_START_SHARE * norm,
-            minimum=_SMALLEST_STRENGTH,
-            maximum=max(max_strength_ratio * norm, _SMALLEST_STRENGTH),
-            tolerance=tolerance,
-            max_evaluations=max_evaluations,
+    _check_directions(directions, feature_ids, signs, locate_site(model, site).width)
+    own_tokens = own_tokens or {}
+    settings = _Settings(tolerance, max_evaluations, max_strength_ratio, batch_rows)
+    common = (*made_by, site.key, repr(settings), repr([list(ids) for ids in prompt_ids]))
+    rows_of_directions = directions.detach().float().cpu().numpy()
+    fingerprints = {
+        (i, sign, target): row_fingerprint(
+            *common,
+            rows_of_directions[i],
+            sign,
+            float(target),
+            np.array(own_tokens.get(feature_id, ()), dtype=np.int64),
         )
-        for key in keys
-    }
-    open_keys = keys
-    while asked := [(key, a) for key in open_keys for a in searches[key].proposals()]:
-        vectors = _scaled(directions, [(i, sign, strength) for (i, sign), strength in asked])
-        for (key, strength), kl in zip(asked, mean_kl(suffix, vectors, batch_rows), strict=True):
-            searches[key].record(strength, kl)
-        open_keys = list(dict.fromkeys(key for key, _ in asked))
-        if on_progress is not None:
-            on_progress(len(keys) - len(open_keys), len(keys))
-    if on_progress is not None:
-        on_progress(len(keys), len(keys))
-
-    rows = [
-        _row(feature_ids[index], sign, search, target)
-        for (index, sign), search in searches.items()
+        for i, feature_id in enumerate(feature_ids)
+        for sign in signs
         for target in target_kl_nats
-    ]
-    _add_token_gains(suffix, directions, feature_ids, rows, own_tokens or {}, batch_rows)
-    schema = {
-        c.name: c.polars_type
-        for c in CALIBRATIONS.columns
-        if c.name not in CALIBRATIONS.partition_by
     }
+    kept = reusable_rows(
+        CALIBRATIONS.empty() if previous is None else previous, fingerprints.values()
+    )
+    wanted = [key for key, made_from in fingerprints.items() if made_from not in kept]
+    computed: dict[_Key, dict[str, Any]] = {}
+    curves: _Curves = {}
+    norm, suffix = None, None
+    with count_forward_tokens(model) as count:
+        if wanted:
+            suffix = SuffixForward(model, site, prompt_ids)
+            norm = median_activation_norm(model, site, prompt_ids)
+            searches = {key: settings.search(key[2], norm) for key in wanted}
+            curves = _search(suffix, directions, searches, batch_rows, on_progress)
+            computed = {key: _found_row(search) for key, search in searches.items()}
+            tokens = {key: own_tokens.get(feature_ids[key[0]], ()) for key in computed}
+            _add_token_gains(suffix, directions, computed, tokens, batch_rows)
+    rows = []
+    for key, made_from in fingerprints.items():
+        row = computed[key] if key in computed else kept[made_from].row(0, named=True)
+        identity = dict(zip(("sign", "target_kl_nats"), key[1:], strict=True))
+        rows.append(
+            row | {"feature_id": feature_ids[key[0]], **identity, "row_fingerprint": made_from}
+        )
     return CalibrationRun(
-        rows=pl.DataFrame(rows, schema=schema, orient="row"),
-        curve=_curve(feature_ids, searches),
+        rows=pl.DataFrame(rows, schema=CALIBRATIONS.empty().drop(CALIBRATIONS.partition_by).schema),
+        curve=_curve(feature_ids, curves),
         median_activation_norm=norm,
-        layer_token_evaluations=suffix.layer_token_evaluations,
+        layer_token_evaluations=suffix.layer_token_evaluations if suffix else 0,
+        forward_tokens=count.n_tokens,
+        rows_reused=len(fingerprints) - len(wanted),
+        rows_computed=len(wanted),
     )
 
 
-def mean_kl(suffix: SuffixForward, vectors: Float[Tensor, "n d"], batch_rows: int) -> list[float]:
-    """Mean over the prompts of KL(base ‖ steered) at the last token, in nats, for each vector."""
-    total = torch.zeros(len(vectors), dtype=torch.float64)
-    for rows, group, which, logits in _evaluations(suffix, vectors, batch_rows):
-        base = group.base_logits[which].log_softmax(-1)
-        steered = logits.log_softmax(-1)
-        kl = (base.exp() * (base - steered)).sum(-1)
-        total.index_add_(0, rows, kl.double().cpu())
-    # Rounding can leave a KL of nearly 0 a hair below it.
-    return [max(kl, 0.0) if kl == kl else kl for kl in (total / suffix.n_prompts).tolist()]
-
-
-def mean_token_gain(
+def _search(
     suffix: SuffixForward,
-    vectors: Float[Tensor, "n d"],
-    tokens: Sequence[Sequence[int]],
+    directions: Float[Tensor, "n_features d"],
+    searches: Mapping[_Key, StrengthSearch],
     batch_rows: int,
-) -> list[float]:
-    """Mean over prompts and over `tokens[i]` of log p_steered − log p_base, for each vector."""
-    total = torch.zeros(len(vectors), dtype=torch.float64)
-    for rows, group, which, logits in _evaluations(suffix, vectors, batch_rows):
-        gains = logits.log_softmax(-1) - group.base_logits[which].log_softmax(-1)
-        for row, gain in zip(rows.tolist(), gains, strict=True):
-            total[row] += gain[list(tokens[row])].double().mean().cpu()
-    return (total / suffix.n_prompts).tolist()
-
-
-@torch.no_grad()
-def median_activation_norm(
-    model: Any, site: ActivationSite, prompt_ids: Sequence[Sequence[int]]
-) -> float:
-    """Median over the prompts' tokens of the activation's L2 norm at the site."""
-    norms: list[Tensor] = []
-
-    def keep(_: ActivationSite, activations: Tensor) -> None:
-        norms.append(activations.float().norm(dim=-1).flatten().cpu())
-
-    device = next(model.parameters()).device
-    with record_sites(model, [site], keep):
-        for ids in prompt_ids:
-            run_forward(model, {"input_ids": torch.tensor([list(ids)], device=device)}, site.layer)
-    return float(torch.cat(norms).median())
-
-
-def _evaluations(
-    suffix: SuffixForward, vectors: Float[Tensor, "n d"], batch_rows: int
-) -> Iterator[tuple[Tensor, PromptGroup, Tensor, Tensor]]:
-    """(vector rows, group, prompts within it, logits), over all pairs of a vector and a prompt."""
-    for group in suffix.groups if len(vectors) else ():
-        n_prompts = len(group.prompt_indices)
-        pairs = torch.arange(len(vectors) * n_prompts)
-        for chunk in pairs.split(batch_rows):
-            rows, which = chunk // n_prompts, (chunk % n_prompts).to(group.hidden.device)
-            chosen = vectors[rows.to(vectors.device)].to(group.hidden.device)
-            yield rows, group, which, suffix.logits(group, which, chosen)
+    on_progress: Progress | None,
+) -> _Curves:
+    """Run all searches to their ends; every point evaluated, each once."""
+    curves: _Curves = {(i, sign): {} for i, sign, _ in searches}
+    open_keys = list(searches)
+    while True:
+        asked: dict[_Key, None] = {}
+        still_open = []
+        for key in open_keys:
+            search, curve = searches[key], curves[key[:2]]
+            while (strength := search.proposal()) is not None and strength in curve:
+                search.record(strength, curve[strength])
+            if strength is not None:
+                asked[(*key[:2], strength)] = None
+                still_open.append(key)
+        open_keys = still_open
+        if on_progress is not None:
+            on_progress(len(searches) - len(open_keys), len(searches))
+        if not asked:
+            return curves
+        vectors = _scaled(directions, list(asked))
+        for (i, sign, strength), kl in zip(
+            asked, mean_kl(suffix, vectors, batch_rows), strict=True
+        ):
+            curves[i, sign][strength] = kl
 
 
 def _scaled(
@@ -203,12 +222,9 @@ def _check_directions(
         )
 
 
-def _row(feature_id: int, sign: str, search: StrengthSearch, target: float) -> dict[str, Any]:
-    found = search.result(target)
+def _found_row(search: StrengthSearch) -> dict[str, Any]:
+    found = search.result()
     return {
-        "feature_id": feature_id,
-        "sign": sign,
-        "target_kl_nats": target,
         "strength": found.strength,
         "achieved_kl_nats": found.achieved_kl,
         "n_evaluations": len(search.points),
@@ -227,28 +243,23 @@ def _status(found: FoundStrength) -> str:
 
 def _add_token_gains(
     suffix: SuffixForward,
-    directions: Tensor,
-    feature_ids: Sequence[int],
-    rows: Sequence[dict[str, Any]],
-    own_tokens: Mapping[int, Sequence[int]],
+    directions: Float[Tensor, "n_features d"],
+    rows: Mapping[_Key, dict[str, Any]],
+    tokens: Mapping[_Key, Sequence[int]],
     batch_rows: int,
 ) -> None:
-    place = {feature_id: i for i, feature_id in enumerate(feature_ids)}
-    chosen = [row for row in rows if row["is_converged"] and own_tokens.get(row["feature_id"])]
-    asked = [(place[row["feature_id"]], row["sign"], row["strength"]) for row in chosen]
-    tokens = [own_tokens[row["feature_id"]] for row in chosen]
-    gains = mean_token_gain(suffix, _scaled(directions, asked), tokens, batch_rows)
-    for row, gain in zip(chosen, gains, strict=True):
-        row["token_logprob_gain"] = gain
+    chosen = [key for key, row in rows.items() if row["is_converged"] and tokens[key]]
+    vectors = _scaled(directions, [(*key[:2], rows[key]["strength"]) for key in chosen])
+    gains = mean_token_gain(suffix, vectors, [tokens[key] for key in chosen], batch_rows)
+    for key, gain in zip(chosen, gains, strict=True):
+        rows[key]["token_logprob_gain"] = gain
 
 
-def _curve(
-    feature_ids: Sequence[int], searches: Mapping[tuple[int, str], StrengthSearch]
-) -> pl.DataFrame:
+def _curve(feature_ids: Sequence[int], curves: _Curves) -> pl.DataFrame:
     points = [
         (feature_ids[index], sign, strength, kl if math.isfinite(kl) else None)
-        for (index, sign), search in searches.items()
-        for strength, kl in sorted(search.points.items())
+        for (index, sign), curve in curves.items()
+        for strength, kl in sorted(curve.items())
     ]
     schema = {
         "feature_id": pl.Int32,

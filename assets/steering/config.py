@@ -36,7 +36,7 @@ class SteeringConfig(BaseModel):
         default=0.05, gt=0.0, lt=1.0, description="Largest relative error of an achieved KL"
     )
     max_evaluations: int = Field(
-        default=48, ge=2, description="Strengths tried per feature and sign, shared by its targets"
+        default=48, ge=2, description="Strengths tried per feature, sign and target, at most"
     )
     max_strength_ratio: float = Field(
         default=100.0,

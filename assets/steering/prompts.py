@@ -106,3 +106,8 @@ FLUENCY_PROMPT = JudgePrompt(
         ("", "I think that people is happy when is the sun and is the sun is good.", 1),
     ),
 )
+
+
+def judge_versions(judge: Judge) -> dict[str, str]:
+    """Name and version of both prompts, for a form of answer."""
+    return {prompt.name: prompt.version(judge) for prompt in (CONCEPT_PROMPT, FLUENCY_PROMPT)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
 _SIGN = Column("sign", "VARCHAR", "+ or -: sign of the direction; 0 for unsteered base texts")
@@ -47,7 +48,7 @@ CALIBRATIONS = Table(
         Column(
             "n_evaluations",
             "INTEGER",
-            "Strengths tried for this feature and sign, shared by its targets",
+            "Strengths tried for this row; rows of one feature and sign share those in common",
             minimum=0,
         ),
         Column("is_converged", "BOOLEAN", "The achieved KL is within the tolerance of the target"),
@@ -59,6 +60,7 @@ CALIBRATIONS = Table(
             "nats",
             nullable=True,
         ),
+        ROW_FINGERPRINT,
         *status_columns("ok, not_reached, failed"),
     ),
     key=("site", "fit", "feature_id", "sign", "target_kl_nats"),
@@ -87,7 +89,8 @@ STEERED_TEXTS = Table(
         Column("prompt", "VARCHAR", "Neutral prompt that the text continues"),
         Column("text", "VARCHAR", "The continuation, without the prompt", nullable=True),
         Column("seed", "BIGINT", "Seed of this text's own generator", minimum=0),
-        *status_columns("ok, not_attempted, failed"),
+        ROW_FINGERPRINT,
+        *status_columns("ok, not_attempted, empty: the model ended the text at once"),
     ),
     key=_TEXT_KEY,
     partition_by=("site", "fit"),

@@ -4,20 +4,26 @@ Text i of every feature continues neutral prompt i (in turn) with seed + i, so t
 the steering alone. Targets that were not reached keep their rows, as not_attempted with the
 calibration's reason. Base texts (sign "0", target 0, strength 0) are written once and repeated for
 each feature: its judge scores on them say how much of its label the model writes unsteered.
+
+A text is known by its fingerprint: a hash of direction, strength, prompt, seed, sampling settings,
+site and model. What was written before under the same fingerprint is taken over; what several rows
+share is written once. generation.py makes texts independent of their batch mates, so a text taken
+over is the one that would be written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import polars as pl
 from jaxtyping import Float
 from torch import Tensor
 
+from assets.shared.row_reuse import reusable_rows, row_fingerprint
 from assets.steering.calibration import SIGN_FACTORS
-from assets.steering.generation import SteeredRow
+from assets.steering.generation import SamplingSettings, SteeredRow
 from assets.steering.tables import STEERED_TEXTS
 
 BASE_SIGN = "0"
@@ -26,23 +32,47 @@ BASE_TARGET = 0.0
 
 @dataclass(frozen=True)
 class TextPlan:
-    """Table rows still without text, and the texts to generate; `sources[i]` is row i's text."""
+    """Table rows still without text, the texts known already, and those to generate.
+
+    `kept` has texts by the fingerprint of their rows ("" where the model ended one at once);
+    `to_generate` belongs to `fingerprints`, one to one.
+    """
 
     table_rows: list[dict[str, Any]]
+    kept: dict[str, str]
+    fingerprints: list[str]
     to_generate: list[SteeredRow]
-    sources: list[int | None]
+
+    @property
+    def rows_reused(self) -> int:
+        return sum(row["row_fingerprint"] in self.kept for row in self.table_rows)
+
+    @property
+    def rows_computed(self) -> int:
+        return len(self.table_rows) - self.rows_reused - self._rows_not_attempted
+
+    @property
+    def _rows_not_attempted(self) -> int:
+        return sum(row["row_fingerprint"] is None for row in self.table_rows)
 
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """One feature, sign and target: its vector (None: base text), or why it has no texts."""
+    """One feature, sign and target: its direction (None: base text), or why it has no texts."""
 
     feature_id: int
     sign: str
     target_kl_nats: float
     strength: float | None
-    vector: Tensor | None = None
+    direction: Tensor | None = None
     reason: str | None = None
+
+    @property
+    def vector(self) -> Tensor | None:
+        """What is added at the site."""
+        if self.direction is None or self.strength is None:
+            return None
+        return self.direction * (SIGN_FACTORS[self.sign] * self.strength)
 
 
 def plan_texts(
@@ -53,23 +83,48 @@ def plan_texts(
     prompt_ids: Sequence[Sequence[int]],
     n_texts: int,
     seed: int,
+    settings: SamplingSettings,
     with_base: bool = True,
+    made_by: Sequence[str] = (),
+    previous: pl.DataFrame | None = None,
 ) -> TextPlan:
     """Plan `n_texts` texts for each row of `calibrations`, and base texts for each feature.
 
     `directions` maps feature ids to unit directions; `prompt_ids` are the tokens of `prompts`.
+    `made_by` is what else decides a text (code version, model revision, dtype, site); `previous`
+    are rows of the table from before.
     """
     if len(prompts) != len(prompt_ids) or not prompts:
         raise ValueError(
             f"{len(prompts)} prompts but {len(prompt_ids)} tokenized; expected as many, and one"
             " at least"
         )
-    plan = TextPlan([], [], [])
-    base_source: dict[int, int] = {}
+    common = (*made_by, *astuple(settings))
+    table_rows: list[dict[str, Any]] = []
+    asked: dict[str, SteeredRow] = {}
     for case in _cases(calibrations, directions, with_base):
+        base = None if case.direction is None else case.direction.detach().float().cpu().numpy()
         for index in range(n_texts):
             which = index % len(prompts)
-            plan.table_rows.append(
+            made_from = None
+            if case.reason is None:
+                prompt_key = repr(list(prompt_ids[which]))
+                made_from = row_fingerprint(
+                    *common, base, case.sign, case.strength, prompt_key, seed + index
+                )
+                asked.setdefault(
+                    made_from,
+                    SteeredRow(
+                        feature_id=case.feature_id,
+                        sign=case.sign,
+                        target_kl_nats=case.target_kl_nats,
+                        text_index=index,
+                        prompt_ids=tuple(prompt_ids[which]),
+                        vector=case.vector,
+                        seed=seed + index,
+                    ),
+                )
+            table_rows.append(
                 {
                     "feature_id": case.feature_id,
                     "sign": case.sign,
@@ -78,31 +133,14 @@ def plan_texts(
                     "strength": case.strength,
                     "prompt": prompts[which],
                     "seed": seed + index,
+                    "row_fingerprint": made_from,
                     "reason": case.reason,
                 }
             )
-            is_base = case.vector is None
-            if case.reason is not None:
-                plan.sources.append(None)
-                continue
-            if is_base and index in base_source:
-                plan.sources.append(base_source[index])
-                continue
-            if is_base:
-                base_source[index] = len(plan.to_generate)
-            plan.sources.append(len(plan.to_generate))
-            plan.to_generate.append(
-                SteeredRow(
-                    feature_id=case.feature_id,
-                    sign=case.sign,
-                    target_kl_nats=case.target_kl_nats,
-                    text_index=index,
-                    prompt_ids=tuple(prompt_ids[which]),
-                    vector=case.vector,
-                    seed=seed + index,
-                )
-            )
-    return plan
+    found = reusable_rows(STEERED_TEXTS.empty() if previous is None else previous, asked)
+    kept = {made_from: rows["text"][0] or "" for made_from, rows in found.items()}
+    missing = [made_from for made_from in asked if made_from not in kept]
+    return TextPlan(table_rows, kept, missing, [asked[made_from] for made_from in missing])
 
 
 def _cases(
@@ -117,26 +155,21 @@ def _cases(
             reason = f"calibration {row['status']}: {row['reason']}"
             yield replace(case, reason=reason)
             continue
-        scale = SIGN_FACTORS[row["sign"]] * row["strength"]
-        yield replace(case, vector=directions[row["feature_id"]] * scale)
+        yield replace(case, direction=directions[row["feature_id"]])
 
 
 def texts_frame(plan: TextPlan, texts: Sequence[str]) -> pl.DataFrame:
     """Rows of `steered_texts` without partition columns; `texts` answer `plan.to_generate`."""
     if len(texts) != len(plan.to_generate):
         raise ValueError(f"{len(texts)} texts for {len(plan.to_generate)} planned; expected each")
+    known = plan.kept | dict(zip(plan.fingerprints, texts, strict=True))
     rows = []
-    for row, source in zip(plan.table_rows, plan.sources, strict=True):
-        if source is None:
+    for row in plan.table_rows:
+        if row["row_fingerprint"] is None:
             rows.append(row | {"text": None, "status": "not_attempted"})
-        elif not texts[source].strip():
+        elif not known[row["row_fingerprint"]].strip():
             reason = "the model ended the text before its first word"
-            rows.append(row | {"text": None, "status": "failed", "reason": reason})
+            rows.append(row | {"text": None, "status": "empty", "reason": reason})
         else:
-            rows.append(row | {"text": texts[source], "status": "ok"})
-    schema = {
-        c.name: c.polars_type
-        for c in STEERED_TEXTS.columns
-        if c.name not in STEERED_TEXTS.partition_by
-    }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+            rows.append(row | {"text": known[row["row_fingerprint"]], "status": "ok"})
+    return pl.DataFrame(rows, schema=STEERED_TEXTS.empty().drop(STEERED_TEXTS.partition_by).schema)

@@ -16,11 +16,9 @@ from assets.activations.capture import (
     CaptureProgress,
     CaptureSettings,
     capture_shards,
-    group_documents,
-    length_sorted_batches,
-    padded_inputs,
 )
 from assets.activations.hooks import record_sites, run_forward
+from assets.activations.shard_groups import group_documents
 from assets.activations.shards import ActivationReader, ShardError
 from assets.activations.sites import ActivationSite, SiteError, locate_blocks
 from assets.activations.tokenization import TokenizedDocument
@@ -92,7 +90,6 @@ def test_batched_and_padded_equals_one_by_one(
 
     monkeypatch.setattr(capture, "write_shard", keep_exact)
     result = capture_shards(model, docs, SITES, settings(tmp_path))
-    assert result.n_padding > 0
     for site in SITES:
         expected = one_by_one(model, docs, site)
         assert result.n_rows == len(expected)
@@ -130,18 +127,21 @@ def test_a_killed_capture_goes_on_where_it_stopped(tmp_path: Path) -> None:
     whole._handle.remove()
     assert whole.n == expected.n_forward_passes > 5
 
+    # A group's passes all come before its shards; the first of the third group fails.
     groups = list(group_documents(docs, 30))
-    passes = [len(list(length_sorted_batches(group, 50))) for group in groups]
-    killed = ForwardCounter(model, fail_at=passes[0] + passes[1] + 1)
+    part = [d for group in groups[:2] for d in group.documents]
+    passes = capture_shards(model, part, SITES, settings(tmp_path / "part")).n_forward_passes
+    killed = ForwardCounter(model, fail_at=passes + 1)
     with pytest.raises(KeyboardInterrupt):
         capture_shards(model, docs, SITES, settings(tmp_path / "killed"))
-    assert killed.n == passes[0] + passes[1] + 1
+    assert killed.n == passes + 1
     assert len(list((tmp_path / "killed").glob("*.parquet"))) == 2 * len(SITES)
 
     resumed = ForwardCounter(model)
     result = capture_shards(model, docs, SITES, settings(tmp_path / "killed"))
-    assert resumed.n == sum(passes[2:]) == result.n_forward_passes
+    assert resumed.n == expected.n_forward_passes - passes == result.n_forward_passes
     assert result.n_shards_reused == 2 * len(SITES)
+    assert result.n_documents_reused == len(part)
     assert result.shards == expected.shards
     for site in SITES:
         assert torch.equal(
@@ -168,9 +168,7 @@ def test_a_shard_without_its_sidecar_or_cut_short_is_made_again(tmp_path: Path) 
     ActivationReader(second.shards[SITES[0].key], tmp_path).load()
 
 
-def test_a_new_site_runs_only_as_far_as_it_needs_and_new_documents_only_themselves(
-    tmp_path: Path,
-) -> None:
+def test_a_new_site_runs_only_as_far_as_it_needs(tmp_path: Path) -> None:
     model = tiny_model("llama")
     docs = documents(20)
     capture_shards(model, docs, [ActivationSite(2)], settings(tmp_path))
@@ -181,15 +179,6 @@ def test_a_new_site_runs_only_as_far_as_it_needs_and_new_documents_only_themselv
     both = capture_shards(model, docs, sites, settings(tmp_path))
     assert set(ran) == {0}
     assert both.n_shards_reused == both.n_shards_written
-
-    more = [*docs, *documents(6, seed=9)]
-    grown = capture_shards(model, more, [ActivationSite(2)], settings(tmp_path))
-    n_whole_groups = len(both.shards["L2.mlp_hidden"]) - 1  # the last one may take more documents
-    assert grown.n_shards_reused >= n_whole_groups
-    assert (
-        grown.shards["L2.mlp_hidden"][:n_whole_groups]
-        == both.shards["L2.mlp_hidden"][:n_whole_groups]
-    )
 
 
 @pytest.mark.parametrize("changes", [{"model_revision": "r2"}, {"dtype": "bfloat16"}])
@@ -204,33 +193,6 @@ def test_another_model_or_number_type_shares_no_shard(tmp_path: Path, changes: d
     assert name != capture.shard_name(
         [replace(group[0], n_special_prefix=0), *group[1:]], SITES[0], settings(tmp_path)
     )
-
-
-def test_groups_close_once_they_hold_the_shard_tokens() -> None:
-    docs = documents(40)
-    groups = list(group_documents(docs, 30))
-    assert [d for group in groups for d in group] == [d for d in docs if d.n_rows]
-    for group in groups[:-1]:
-        sizes = [d.n_rows for d in group]
-        assert sum(sizes) >= 30 > sum(sizes[:-1])
-
-
-def test_batches_hold_every_document_once_within_the_budget() -> None:
-    group = documents(60, seed=4)
-    batches = list(length_sorted_batches(group, 40))
-    assert sorted(i for batch in batches for i in batch) == list(range(len(group)))
-    for batch in batches:
-        lengths = [len(group[i].token_ids) for i in batch]
-        assert max(lengths) * len(lengths) <= 40
-        assert lengths == sorted(lengths, reverse=True)
-    assert list(length_sorted_batches(group[:1], 1)) == [[0]]
-
-
-def test_padding_stands_on_the_right_and_is_masked() -> None:
-    inputs = padded_inputs(tiny_model("gpt2"), [[5, 6, 7], [8]])
-    assert inputs["input_ids"][:, 0].tolist() == [5, 8]
-    assert inputs["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert inputs["position_ids"].tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_what_the_model_cannot_take_is_refused_before_it_runs(tmp_path: Path) -> None:
@@ -253,4 +215,4 @@ def test_activations_that_are_not_finite_are_not_written(tmp_path: Path) -> None
         model.model.layers[0].mlp.down_proj.weight.fill_(float("nan"))
     with pytest.raises(ShardError, match="NaN or infinity"):
         capture_shards(model, documents(), [ActivationSite(0, "mlp_out")], settings(tmp_path))
-    assert not list(tmp_path.glob("*"))
+    assert not list(tmp_path.glob("*.parquet")) + list(tmp_path.glob("*.json"))

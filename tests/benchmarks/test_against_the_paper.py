@@ -101,11 +101,13 @@ def _solver_alone(site: RealSite, seed: int, n_iter: int) -> tuple[float, float]
     begin = time.perf_counter()
     model.fit_blocks(blocks, store=store)
     seconds = time.perf_counter() - begin
-    # The fit's rows are of unit length in scaled neurons; in plain ones their scale goes to Y.
-    columns = measure_scales(blocks, model.column_scaling).columns
+    # The fit's rows are of unit length in scaled neurons; in plain ones their scale goes to Y, and
+    # so does that of the tokens.
+    scales = measure_scales(blocks, model.column_scaling, model.row_scaling)
     dictionary = torch.as_tensor(model.components_)
-    lengths = 1 / torch.linalg.vector_norm(dictionary / columns, dim=1)
-    coefficients = (store.load(0).t() * lengths * model.scale_).contiguous()
+    lengths = 1 / torch.linalg.vector_norm(dictionary / scales.columns, dim=1)
+    of_rows = scales.of_rows(site.activations)[:, None]
+    coefficients = (store.load(0).t() * lengths * model.scale_ * of_rows).contiguous()
     return seconds, site.explained(coefficients, dictionary)
 
 

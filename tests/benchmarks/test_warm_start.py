@@ -22,7 +22,7 @@ from assets.factorization.config import FitConfig
 from assets.factorization.inputs import mean_row_norm
 from assets.factorization.methods import factorize
 from assets.factorization.metrics import match_features
-from assets.factorization.projection import project_tokens
+from assets.factorization.projection import KeptFit, project_tokens
 from orchestration.partition_sync import sync_partitions
 from resources.study import StudiesResource
 
@@ -41,7 +41,7 @@ def compare(
     ways = {
         "cold": lambda: factorize(activations, FIT),
         "warm": lambda: factorize(activations, FIT, start_dictionary=before.dictionary),
-        "projected": lambda: project_tokens(activations, FIT, before.dictionary, scale),
+        "projected": lambda: project_tokens(activations, FIT, KeptFit(before.dictionary, scale)),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     made = {}

@@ -7,17 +7,18 @@ import math
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from assets.detection.config import DetectionConfig
 from assets.detection.neutral_sentences import NEUTRAL_SENTENCES, draw_neutral_sentences
+from assets.detection.probe_scores import score_probes
 from assets.detection.probe_sentences import (
     ProbeTask,
     generated_concept_rows,
     probe_requests,
     probe_sentence_rows,
-    sentences_to_score,
-    with_scores,
 )
+from assets.detection.site_scores import SentenceScores
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES
 from assets.shared.chat import ChatReply
 
@@ -35,11 +36,21 @@ def write(task: ProbeTask, text: str | None = None, reason: str | None = None) -
 
 
 def score(rows: pl.DataFrame, activating: float, neutral: float) -> pl.DataFrame:
-    sentences = sentences_to_score(rows)
-    scores = np.array(
-        [[activating if s.startswith("Sentence") else neutral] * 3 for s in sentences]
-    )
-    return with_scores(rows, sentences, scores + np.linspace(0, 0.01, len(sentences))[:, None])
+    def scores_of(sentences: list[str]) -> SentenceScores:
+        values = [activating if s.startswith("Sentence") else neutral for s in sentences]
+        scores = np.array(values)[:, None] + np.linspace(0, 0.01, len(values))[:, None]
+        norms = np.ones(len(values))
+        return SentenceScores(scores.repeat(3, axis=1), norms, norms * np.nan, len(values))
+
+    return score_probes(
+        rows,
+        PROBE_SENTENCES.empty(),
+        torch.eye(3),
+        [0, 1, 2],
+        scores_of,
+        made_with=["code"],
+        massive_norm=5.0,
+    ).rows
 
 
 def test_every_sentence_is_its_own_request() -> None:
@@ -106,8 +117,7 @@ def test_a_mean_below_zero_leaves_s_cd_null() -> None:
 def test_an_unscored_sentence_fails() -> None:
     tasks = probe_requests({0: "days"}, CONFIG)
     rows = probe_sentence_rows(tasks, [write(t) for t in tasks], CONFIG, not_probed={})
-    sentences = sentences_to_score(rows)
-    scored = with_scores(rows, sentences, np.full((len(sentences), 1), np.nan))
+    scored = score(rows, math.nan, math.nan)
     PROBE_SENTENCES.conform(scored, PARTITION)
     assert set(scored["status"]) == {"failed"} and scored["score"].null_count() == len(scored)
 
@@ -115,7 +125,7 @@ def test_an_unscored_sentence_fails() -> None:
 def test_nothing_to_probe_is_an_empty_but_valid_table() -> None:
     rows = probe_sentence_rows([], [], CONFIG, not_probed={})
     assert PROBE_SENTENCES.conform(rows, PARTITION).is_empty()
-    assert sentences_to_score(rows) == []
+    assert score(rows, 0.4, 0.1).is_empty()
     assert CONCEPT_DETECTION.conform(generated_concept_rows(rows, {}, CONFIG), PARTITION).is_empty()
 
 

@@ -76,15 +76,27 @@ def test_properties_of_any_corpus(seed: int, density: float) -> None:
     assert never_firing.isdisjoint(contexts["feature_id"].to_list())
 
 
-def test_top_and_held_out_are_the_strongest_documents_dealt_in_turn() -> None:
+def test_top_and_held_out_are_the_strongest_documents_of_their_halves() -> None:
     dense, tokens = random_case(3, k=1)
     document_of = tokens["document_id"].to_numpy()
-    brute = sorted(((dense[document_of == d, 0].max(), d) for d in set(document_of)), reverse=True)
+    strength = {d: dense[document_of == d, 0].max() for d in set(document_of)}
+    brute = sorted(strength, key=lambda d: -strength[d])
+    # With room for all, the halves show.
+    whole = CONFIG.model_copy(update={"n_top": 50, "n_held_out": 100})
+    halves = build_contexts(coefficients_frame(dense), tokens, whole)
+    shown, kept = (
+        halves.filter(kind=kind)["document_id"].to_list() for kind in ("top", "held_out")
+    )
+    assert shown[0] == brute[0] and kept[0] == brute[1]
+    assert [d for d in brute if d in {*shown, *kept}] == brute[: len(shown) + len(kept)]
     contexts = build_contexts(coefficients_frame(dense), tokens, CONFIG)
-    top = contexts.filter(pl.col("kind") == "top").sort("rank_in_kind")
-    held_out = contexts.filter(pl.col("kind") == "held_out").sort("rank_in_kind")
-    assert top["document_id"].to_list() == [d for _, d in brute[0:8:2]]
-    assert held_out["document_id"].to_list()[:3] == [d for _, d in brute[1:7:2]]
+    top, sampled, held_out = (
+        contexts.filter(kind=kind).sort("rank_in_kind") for kind in ("top", "sampled", "held_out")
+    )
+    assert top["document_id"].to_list() == shown[:4]
+    assert held_out["document_id"].to_list()[:3] == kept[:3]
+    assert set(sampled["document_id"]) <= set(shown[4:])
+    assert set(held_out["document_id"]) <= set(kept)
     assert held_out["coefficient"].is_sorted(descending=True)
     assert top["row"][0] == int(dense[:, 0].argmax())
 
@@ -133,8 +145,15 @@ def test_the_seed_decides_the_draws_and_only_them() -> None:
     other = build_contexts(coefficients, tokens, CONFIG.model_copy(update={"seed": 8}))
     assert first.equals(build_contexts(coefficients, tokens, CONFIG))
     assert not first.equals(other)
+    # Where all documents in which a feature fires are shown, only the negatives are drawn.
+    shows_all = {"n_top": 50, "n_held_out": 0}
+    one, two = (
+        build_contexts(coefficients, tokens, CONFIG.model_copy(update=shows_all | {"seed": seed}))
+        for seed in (7, 8)
+    )
     is_top = pl.col("kind") == "top"
-    assert first.filter(is_top).equals(other.filter(is_top))
+    assert one.filter(is_top).equals(two.filter(is_top))
+    assert not one.equals(two)
 
 
 def test_one_feature_does_not_depend_on_the_others() -> None:

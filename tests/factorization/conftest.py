@@ -14,7 +14,7 @@ from assets.factorization.config import ITERATED_METHODS, SPARSE_METHODS
 
 # What has no effect on other methods is an error in FitConfig.
 OF_SPARSE_METHODS = ("keep_fraction", "coefficient_penalty", "penalty_concavity")
-OF_SNMF_FITS = ("solver", "init", "column_scaling")
+OF_SNMF_FITS = ("solver", "init", "column_scaling", "row_scaling")
 
 
 def settings_for(method: str, /, **settings: Any) -> dict[str, Any]:

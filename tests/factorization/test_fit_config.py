@@ -46,7 +46,7 @@ def test_keys(settings, key):
         ({"rank": 7, "rank_candidates": [4, 8]}, "expected rank: auto beside them"),
         ({"rank": "auto", "rank_candidates": [0, 8]}, "expected 1 or more"),
         ({"rank": 7, "method": "random", "stability_seeds": 2}, "expected only for snmf"),
-        ({"rank": 8, "method": "pca", "on_new_tokens": "project"}, "expected one of snmf, random"),
+        ({"rank": 8, "method": "sae", "on_new_tokens": "project"}, "expected one of snmf, random"),
         ({"method": "sae"}, "'sae' needs a rank"),
         ({"method": "kmeans"}, "'kmeans' needs a rank"),
         ({"method": "pca", "rank": 4, "path": "x"}, "'pca' takes no path"),
@@ -98,6 +98,9 @@ def _config(method):
         ({"method": "random", "rank": 4, "max_iter": 5}, "max_iter"),
         ({"rank": 4, "solver": "multiplicative", "column_scaling": 0.1}, "column_scaling"),
         ({"rank": 4, "rank_seeds": 2}, "rank_seeds"),
+        ({"rank": 4, "on_new_tokens": "refit", "refit_share": 0.1}, "refit_share"),
+        ({"rank": 4, "method": "kmeans", "refit_share": 0.1}, "refit_share"),
+        ({"rank": 4, "warm_start": False, "refit_share": 0.1}, "refit_share"),
         ({"method": "sae", "rank": 4, "device": "cuda"}, "device: cuda"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 import torch
@@ -9,13 +11,14 @@ from factorization.conftest import settings_for
 
 from assets.activations.site_names import ActivationSite
 from assets.factorization.config import FitConfig
+from assets.factorization.fit_documents import FitChange
 from assets.factorization.fit_inputs import FitInputs
 from assets.factorization.fit_source import MatrixSource
 from assets.factorization.fitting import make_fit
 from assets.factorization.inputs import FactorizationError
 from assets.factorization.methods import factorize
 from assets.factorization.metrics import match_features
-from assets.factorization.projection import project_tokens
+from assets.factorization.projection import KeptFit, project_tokens
 from assets.factorization.refit import PreviousFit, plan_refit, previous_fit
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS, TABLES
 
@@ -41,7 +44,8 @@ def stored(made, snapshot=7):
     """A made fit as the lake gives it back."""
     frames = {table: table.conform(frame, PARTITION) for table, frame in made.frames.items()}
     assert set(frames) == set(TABLES)
-    return previous_fit({table: frames[table] for table in PreviousFit.TABLES}, snapshot)
+    read = {table: frames[table] for table in PreviousFit.TABLES}
+    return previous_fit(read, snapshot, lambda: frames[COEFFICIENTS])
 
 
 def make(activations, fit, previous=None, settings=SETTINGS, **inputs):
@@ -78,7 +82,7 @@ def test_ids_are_kept_over_a_refit_and_stand_in_all_frames(planted):
     features = before.features.__class__(
         before.features.dictionary, history["feature_ids"], 99, snapshot=7
     )
-    before = PreviousFit(history, features, before.rank_choices, before.feature_stability)
+    before = replace(before, row=history, features=features)
     made = make(data.activations, fit.model_copy(update={"seed": 5}), before)
     match = match_features(made.factorization.dictionary, features.dictionary)
     for own, other, cosine in zip(match.own, match.other, match.cosine, strict=True):
@@ -100,9 +104,8 @@ def test_a_projection_keeps_the_dictionary_and_old_tokens_their_coefficients(pla
     assert made.refit.start == "projected"
     assert torch.equal(made.factorization.dictionary, before.factorization.dictionary)
     assert made.identities.feature_ids == before.identities.feature_ids
-    old = made.factorization.coefficients[3:300]
-    tolerance = 0.02 * float(old.max())
-    assert torch.allclose(old, before.factorization.coefficients[3:300], atol=tolerance)
+    old = made.factorization.coefficients[:300]
+    assert torch.equal(old, before.factorization.coefficients)
     row = made.frames[FACTORIZATIONS].row(0, named=True)
     assert row["n_tokens_fit"] == 297 and row["n_tokens"] == 500
     assert row["activation_scale"] == before.frames[FACTORIZATIONS]["activation_scale"].item()
@@ -114,29 +117,35 @@ def test_a_projection_is_that_of_the_estimator(planted):
     fit = snmf(data)
     whole = factorize(data.activations[:200], fit)
     scale = float(data.activations[:200].norm(dim=1).mean())
-    projected = project_tokens(data.activations[:200], fit, whole.dictionary, scale)
-    again = project_tokens(data.activations[:200].flip(0), fit, whole.dictionary, scale)
+    projected = project_tokens(data.activations[:200], fit, KeptFit(whole.dictionary, scale))
+    again = project_tokens(data.activations[:200].flip(0), fit, KeptFit(whole.dictionary, scale))
     assert torch.allclose(projected.coefficients, again.coefficients.flip(0), atol=1e-5)
     assert projected.explained_variance == pytest.approx(whole.explained_variance, abs=2e-3)
 
 
 def test_what_cannot_be_projected_says_why(planted):
     data = planted(n_tokens=50)
-    with pytest.raises(FactorizationError, match="expected snmf, random or permuted"):
-        project_tokens(data.activations, FitConfig(method="pca", rank=4), data.dictionary, 1.0)
+    kept, fit = KeptFit(data.dictionary, 1.0), snmf(data)
+    with pytest.raises(FactorizationError, match="'sae' found; expected snmf, random, permuted"):
+        project_tokens(data.activations, FitConfig(method="sae", rank=4), kept)
     with pytest.raises(FactorizationError, match="width 120; the dictionary was fitted on width 5"):
-        project_tokens(data.activations, snmf(data), torch.eye(5), 1.0)
+        project_tokens(data.activations, fit, KeptFit(torch.eye(5), 1.0))
+    with pytest.raises(FactorizationError, match="no activation_scale found"):
+        project_tokens(data.activations, fit, KeptFit(data.dictionary))
     massive = torch.ones(50, dtype=torch.bool)
     with pytest.raises(FactorizationError, match="all 50 tokens are flagged massive"):
-        project_tokens(data.activations, snmf(data), data.dictionary, 1.0, is_massive=massive)
+        project_tokens(data.activations, fit, kept, is_massive=massive)
 
 
 def test_a_projection_needs_the_settings_of_the_fit_before(planted):
     data = planted(n_tokens=300)
     fit = snmf(data, on_new_tokens="project")
     before = stored(make(data.activations, fit))
-    assert plan_refit(before, fit, SETTINGS, rank=10, width=120).start == "projected"
-    assert plan_refit(before, fit, "other", rank=10, width=120).start == "warm"
+    change = FitChange(300, 300)
+    plan = plan_refit(before, fit, SETTINGS, rank=10, width=120, change=change)
+    assert plan.start == "projected"
+    other = plan_refit(before, fit, "other", rank=10, width=120, change=change)
+    assert (other.start, other.reason) == ("warm", "code or settings changed")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +184,7 @@ def test_rank_auto_is_chosen_recorded_and_kept_by_a_projection(planted):
     later = make(data.activations[:350], projecting, stored(made), shards=("other",))
     assert (later.refit.start, later.rank_choice, later.fit.rank) == ("projected", None, 6)
     assert stored(later).rank_choices.equals(stored(made).rank_choices)
-    again = make(data.activations[:390], fit, stored(made), shards=("other",))
+    again = make(data.activations[:360], fit, stored(made), shards=("other",))
     assert again.refit.start == "warm" and again.identities.count("kept") == 6
 
 
@@ -216,5 +225,6 @@ def test_a_failed_row_is_no_fit_to_go_on_from(planted):
     made = make(data.activations, snmf(data, max_iter=3))
     frames = {table: table.conform(f, PARTITION) for table, f in made.frames.items()}
     failed = frames[FACTORIZATIONS].with_columns(status=pl.lit("failed"))
-    assert previous_fit(frames | {FACTORIZATIONS: failed}, 3) is None
-    assert previous_fit(frames | {FACTORIZATIONS: failed.clear()}, None) is None
+    for rows, snapshot in ((failed, 3), (failed.clear(), None)):
+        read = frames | {FACTORIZATIONS: rows}
+        assert previous_fit(read, snapshot, lambda: frames[COEFFICIENTS]) is None

@@ -296,7 +296,13 @@ def test_transform_wants_the_width_of_the_fit():
 def test_the_explained_variance_trace_is_that_of_the_iterations(solver: str) -> None:
     activations = torch.randn(300, 40, generator=torch.Generator().manual_seed(3)).relu()
     model = SemiNMF(
-        n_components=6, keep_fraction=0.3, solver=solver, coefficient_penalty=0.0, random_state=0
+        n_components=6,
+        keep_fraction=0.3,
+        solver=solver,
+        coefficient_penalty=0.0,
+        column_scaling=0.0,
+        row_scaling=0.0,
+        random_state=0,
     ).fit(activations)
     trace = model.explained_variance_trace_
     assert len(trace) == model.n_iter_ > 3

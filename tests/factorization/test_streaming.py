@@ -15,7 +15,9 @@ from assets.factorization.fit_inputs import FitInputs
 from assets.factorization.fit_source import MatrixSource, ShardSource, device_of, source_of
 from assets.factorization.initialization import initial_dictionary
 from assets.factorization.inputs import FactorizationError
+from assets.factorization.projection import KeptFit
 from assets.factorization.scaling import measure_scales
+from assets.factorization.scratch_folder import GUARD
 from assets.factorization.streaming import needs_streaming
 from assets.factorization.token_blocks import (
     MatrixBlocks,
@@ -104,7 +106,7 @@ def test_a_streamed_projection_is_the_projection_in_memory(planted, tmp_path):
     inputs = inputs_for(torch.zeros(600, dtype=torch.bool))
     fit = FitConfig(rank=10, keep_fraction=0.05)
     in_memory, streamed = (
-        source.project(fit, data.dictionary, 2.5, n_tokens_fit=123)
+        source.project(fit, KeptFit(data.dictionary, 2.5, n_tokens_fit=123))
         for source in (MatrixSource(reader.load(), inputs), ShardSource(reader, inputs))
     )
     torch.testing.assert_close(dense(streamed), dense(in_memory), rtol=1e-4, atol=1e-4)
@@ -134,7 +136,36 @@ def test_number_types_are_widened_on_the_way(dtype):
     assert scales.mean_row_norm == pytest.approx(float(expected.norm(dim=1).mean()), rel=1e-5)
     neurons = blocks.neurons(1, scales.divisor)
     assert neurons.dtype == wide
-    torch.testing.assert_close(neurons, (expected[10:20] / scales.divisor).t())
+    torch.testing.assert_close(neurons, (expected[10:20] / scales.divisor.neurons).t())
+
+
+@pytest.mark.parametrize("power", [0.3, 1.0])
+def test_row_scaling_keeps_the_mean_norm_and_lifts_quiet_tokens(power):
+    rows = torch.randn(300, 6) * torch.logspace(-2, 2, 300)[:, None]
+    rows[7] = 0
+    scales = measure_scales(MatrixBlocks(rows), 0.0, power)
+    scaled = MatrixBlocks(rows).neurons(0, scales.divisor).t()
+    norms, before = scaled.norm(dim=1), rows.norm(dim=1)
+    assert float(norms.mean()) == pytest.approx(1.0, rel=1e-4)
+    assert norms[7] == 0
+    alive = before > 0
+    torch.testing.assert_close(
+        (norms / norms[0])[alive], (before / before[0])[alive] ** (1 - power), rtol=1e-3, atol=1e-4
+    )
+    # Directions stay; t is what tokens are divided by beside c.
+    torch.testing.assert_close(
+        scaled[alive] * scales.mean_row_norm * scales.of_rows(rows[alive])[:, None],
+        rows[alive],
+        rtol=1e-3,
+        atol=1e-4,
+    )
+
+
+def test_row_scaling_alone_changes_no_energy_between_equal_tokens():
+    rows = torch.nn.functional.normalize(torch.randn(50, 8), dim=1) * 3.0
+    plain, scaled = (measure_scales(MatrixBlocks(rows), 0.4, q).divisor for q in (0.0, 0.7))
+    blocks = MatrixBlocks(rows)
+    torch.testing.assert_close(blocks.neurons(0, plain), MatrixBlocks(rows).neurons(0, scaled))
 
 
 def test_column_scaling_keeps_the_energy_and_lifts_quiet_neurons():
@@ -192,7 +223,7 @@ def test_scratch_files_go_even_after_an_error(tmp_path):
         store.save(0, torch.ones(3, 20))
         assert torch.equal(store.load(0), torch.ones(3, 20))
         raise RuntimeError("in between")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == [GUARD]
 
 
 def test_fits_stream_where_memory_would_not_do(tmp_path):

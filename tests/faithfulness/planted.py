@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from assets.activations.capture import capture_rows
 from assets.activations.sites import ActivationSite
-from assets.faithfulness.measure import Fit
+from assets.faithfulness.fit import Fit
 from assets.faithfulness.sample import SampledDocument, sample_documents
 
 # Documents of 7, 3, 5, 1 and 9 tokens; the one of a single token predicts nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,8 +17,12 @@ from assets.corpus.bundled_corpus import read_bundled_rows
 from assets.factorization.config import FitConfig
 from assets.factorization.methods import factorize
 from assets.faithfulness.config import FaithfulnessConfig
-from assets.faithfulness.measure import Fit, measure_faithfulness
-from assets.faithfulness.sample import sample_documents
+from assets.faithfulness.fit import Fit
+from assets.faithfulness.measure import Measured, measure_faithfulness
+from assets.faithfulness.replaced_forward import Spent
+from assets.faithfulness.reuse import Previous
+from assets.faithfulness.sample import SampledDocument, sample_documents
+from assets.faithfulness.tables import FAITHFULNESS, FEATURE_FAITHFULNESS
 from resources.subject_model import load_subject_model
 from tests.faithfulness.planted import coefficients_frame
 
@@ -58,6 +63,7 @@ def test_faithfulness_of_a_real_model(cache_folder: Path) -> None:
         assert by_name["reconstruction"]["kl_nats"] > 0 and by_name["zero"]["kl_nats"] > 0.02
         recovered[config.method] = by_name["reconstruction_keep_massive"]["recovered"]
         features = measured.features
+        _check_second_run(subject.model, sample, fit, ids, measured)
         assert features["feature_id"].to_list() == ids
         ok = features.filter(status="ok")
         assert len(ok) >= 1 and ok["delta_cross_entropy"].is_finite().all()
@@ -65,3 +71,25 @@ def test_faithfulness_of_a_real_model(cache_folder: Path) -> None:
     assert torch.isfinite(torch.tensor(list(recovered.values()))).all()
     assert recovered["snmf"] > recovered["random"]
     assert recovered["snmf"] < 1.0
+
+
+def _check_second_run(
+    model: Any, sample: list[SampledDocument], fit: Fit, ids: list[int], first: Measured
+) -> None:
+    """The same again runs nothing; two features more run only for themselves."""
+    partition = {"site": "study:m@L20.mlp_hidden", "fit": "f"}
+    previous = Previous(
+        FAITHFULNESS.conform(first.replacements, partition),
+        FEATURE_FAITHFULNESS.conform(first.features, partition),
+        made_with=(),
+    )
+    again = measure_faithfulness(model, SITE, sample, fit, ids[:6], CONFIG, previous=previous)
+    assert again.replacements.equals(first.replacements)
+    assert again.features.equals(first.features)
+    assert again.replacements_work.spent == again.features_work.spent == Spent()
+    more = measure_faithfulness(model, SITE, sample, fit, ids[:8], CONFIG, previous=previous)
+    assert more.replacements_work.spent == Spent()
+    assert more.features_work.rows_computed <= 2
+    measured_before = first.features.filter(status="ok")["feature_id"].implode()
+    kept = more.features.filter(pl.col("feature_id").is_in(measured_before))
+    assert kept.equals(first.features.filter(status="ok"))

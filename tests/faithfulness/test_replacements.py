@@ -11,7 +11,7 @@ from assets.activations.site_names import SITE_KINDS
 from assets.activations.sites import ActivationSite, locate_blocks, locate_site
 from assets.faithfulness.config import FaithfulnessConfig
 from assets.faithfulness.measure import measure_faithfulness
-from assets.faithfulness.replaced_forward import DocumentBatch, FaithfulnessError
+from assets.faithfulness.replaced_forward import DocumentBatch, FaithfulnessError, Spent
 from assets.faithfulness.tables import FAITHFULNESS, FEATURE_FAITHFULNESS
 from tests.activations.tiny_models import ARCHITECTURES, tiny_model
 from tests.faithfulness.planted import (
@@ -142,12 +142,12 @@ def test_only_blocks_from_the_site_on_are_run_again_and_counted() -> None:
         block.register_forward_hook(lambda *_, i=i: ran.append(i))
         for i, block in enumerate(block.self_attn for block in locate_blocks(model))
     ]
-    before = batch.layer_token_evaluations
+    before = batch.spent
     batch.losses([1], batch.rows[[1]])
     for handle in handles:
         handle.remove()
     assert ran == [2]
-    assert before == 3 * 4 * 10 and batch.layer_token_evaluations - before == 10
+    assert before == Spent(4 * 10, 3 * 4 * 10) and batch.spent - before == Spent(10, 10)
 
 
 def test_an_exception_leaves_no_hook_behind() -> None:

@@ -116,6 +116,10 @@ def test_a_group_that_cannot_be_is_named_with_what_there_is(named, message):
         concept_groups(named, PARENT_OF)
 
 
+def ids_of(concepts):
+    return [f"document {i}" for i in range(len(concepts))]
+
+
 def planted_scores(seed=0, n_each=8):
     """Features 0, 1, 2 score Mon, Tue, red; feature 3 scores Mon a little less well, 4 is zero."""
     concepts = [c for c in ("Mon", "Tue", "red") for _ in range(n_each)]
@@ -130,7 +134,9 @@ def planted_scores(seed=0, n_each=8):
 def test_each_concept_gets_a_feature_of_its_own_measured_on_the_other_half():
     scores, concepts = planted_scores()
     groups = concept_groups({"all": ("Mon", "Tue", "red")}, dict.fromkeys(concepts))
-    frame = group_members_frame(groups, scores, concepts, [10, 20, 30, 40, 50], seed=0)
+    frame = group_members_frame(
+        groups, scores, ids_of(concepts), concepts, [10, 20, 30, 40, 50], seed=0
+    )
     frame = GROUP_MEMBERS.conform(frame, PARTITION)
     assert dict(frame.select("concept", "feature_id").iter_rows()) == {
         "Mon": 10,
@@ -146,7 +152,7 @@ def test_two_concepts_of_one_feature_are_told_apart():
     scores, concepts = planted_scores()
     scores[:, 1] = scores[:, 0]
     groups = concept_groups({"all": ("Mon", "Tue", "red")}, dict.fromkeys(concepts))
-    frame = group_members_frame(groups, scores, concepts, range(5), seed=0)
+    frame = group_members_frame(groups, scores, ids_of(concepts), concepts, range(5), seed=0)
     assert frame["feature_id"].n_unique() == 3
 
 
@@ -154,7 +160,9 @@ def test_scores_of_noise_are_not_reported_as_the_luckiest():
     rng = np.random.default_rng(3)
     concepts = [f"c{i % 4}" for i in range(80)]
     groups = concept_groups({"all": ("c0", "c1", "c2", "c3")}, dict.fromkeys(concepts))
-    frame = group_members_frame(groups, rng.random((80, 60)), concepts, range(60), seed=0)
+    frame = group_members_frame(
+        groups, rng.random((80, 60)), ids_of(concepts), concepts, range(60), seed=0
+    )
     assert frame["auroc_chosen"].min() > 0.65
     assert 0.35 < frame["auroc"].mean() < 0.62
 
@@ -164,23 +172,23 @@ def test_concepts_without_documents_to_choose_on_or_features_left_say_so():
     concepts = [*concepts[:-1], "lone"]
     groups = concept_groups({"all": ("Mon", "Tue", "lone")}, dict.fromkeys(concepts))
     frame = GROUP_MEMBERS.conform(
-        group_members_frame(groups, scores, concepts, range(5), seed=0), PARTITION
+        group_members_frame(groups, scores, ids_of(concepts), concepts, range(5), seed=0), PARTITION
     )
     failed = frame.filter(status="failed")
     assert failed["concept"].to_list() == ["lone"]
     assert "half that chooses" in failed["reason"].item()
-    few = group_members_frame(groups, scores[:, [0, 4]], concepts, [7, 8], seed=0)
+    few = group_members_frame(groups, scores[:, [0, 4]], ids_of(concepts), concepts, [7, 8], seed=0)
     assert few.filter(status="ok")["feature_id"].to_list() == [7]
     assert few.filter(concept="Tue")["reason"].item().endswith("that are not zero (1)")
     absent = concept_groups({"all": ("Mon", "Sat")}, dict.fromkeys(concepts))
-    rows = group_members_frame(absent, scores, concepts, range(5), seed=0)
+    rows = group_members_frame(absent, scores, ids_of(concepts), concepts, range(5), seed=0)
     assert rows["status"].to_list() == ["ok", "failed"]
-    nothing = group_members_frame(groups, scores[:, [4]], concepts, [8], seed=0)
+    nothing = group_members_frame(groups, scores[:, [4]], ids_of(concepts), concepts, [8], seed=0)
     assert nothing["status"].unique().to_list() == ["failed"]
 
 
 def test_no_groups_give_no_rows():
-    frame = group_members_frame([], np.zeros((3, 2)), [None] * 3, [0, 1], seed=0)
+    frame = group_members_frame([], np.zeros((3, 2)), ["a", "b", "c"], [None] * 3, [0, 1], seed=0)
     assert GROUP_MEMBERS.conform(frame, PARTITION).is_empty()
 
 

@@ -48,7 +48,9 @@ def test_the_weekday_experiment_on_a_real_model(cache_folder: Path) -> None:
     (group, *_) = concept_groups({"weekday": ()}, {row.concept: row.parent_concept for row in rows})
     assert len(group.concepts) == 7
     scores = max_cosine_scores([(activations[kept], number[kept])], dictionary, len(rows))
-    members = group_members_frame([group], scores, concepts, range(32), seed=0)
+    members = group_members_frame(
+        [group], scores, [str(i) for i in range(len(rows))], concepts, range(32), seed=0
+    )
     days, ids = members_of(members, "weekday")
     assert len(set(ids)) == 7
 

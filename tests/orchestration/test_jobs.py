@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 from mini_study import write_study
 
-from orchestration.jobs import depends_on, partitions_of
+from orchestration.study_run import partitions_of
 from orchestration.partition_sync import sync_partitions
 from resources.study import StudiesResource
 
@@ -19,11 +19,11 @@ def test_every_run_comes_after_what_it_reads(tmp_path: Path) -> None:
         "features_job"
     ] * 8
     for place, run in enumerate(runs):
-        assert not any(depends_on(run, later) for later in runs[place:])
+        assert not any(run.reads(later) for later in runs[place:])
     corpus, first, second, *fits = runs
-    assert all(depends_on(run, corpus) for run in runs[1:])
-    assert [depends_on(fit, first) for fit in fits] == [True] * 4 + [False] * 4
-    assert [depends_on(fit, second) for fit in fits] == [False] * 4 + [True] * 4
+    assert all(run.reads(corpus) for run in runs[1:])
+    assert [fit.reads(first) for fit in fits] == [True] * 4 + [False] * 4
+    assert [fit.reads(second) for fit in fits] == [False] * 4 + [True] * 4
 
 
 def test_fits_run_at_their_kinds_and_a_transcoder_waits_for_its_input(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_fits_run_at_their_kinds_and_a_transcoder_waits_for_its_input(tmp_path: 
     )
     runs = list(partitions_of(StudiesResource(folder=str(tmp_path)).study("mini")))
     for place, run in enumerate(runs):
-        assert not any(depends_on(run, later) for later in runs[place:])
+        assert not any(run.reads(later) for later in runs[place:])
     made = {tuple(run.partition_key.split("|")) for run in runs if run.job == "features_job"}
     site = "mini:smollm2-135m-instruct@L{}.{}".format
     assert made == {
@@ -57,7 +57,7 @@ def test_fits_run_at_their_kinds_and_a_transcoder_waits_for_its_input(tmp_path: 
         run.partition_key: {
             other.partition_key
             for other in runs
-            if other.job == "activations_job" and depends_on(run, other)
+            if other.job == "activations_job" and run.reads(other)
         }
         for run in runs
         if run.job == "features_job"

@@ -11,7 +11,7 @@ from mini_study import write_study
 from platform_of_test import Platform
 
 from orchestration.data_dictionary import all_tables
-from orchestration.jobs import MAIN_RUN_TAG
+from orchestration.run_tags import MAIN_RUN_TAG
 
 pytestmark = pytest.mark.slow
 README = Path(__file__).resolve().parents[2] / "README.md"

@@ -19,6 +19,7 @@ FACTORIZATION = (
     "feature_matches",
     "rank_choices",
     "feature_stability",
+    "fit_documents",
 )
 
 

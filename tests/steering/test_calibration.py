@@ -10,12 +10,8 @@ from torch import nn
 from assets.activations.hooks import add_at_site
 from assets.activations.sites import ActivationSite, locate_site
 from assets.activations.suffix_forward import SuffixForward
-from assets.steering.calibration import (
-    CalibrationRun,
-    calibrate_strengths,
-    mean_kl,
-    median_activation_norm,
-)
+from assets.steering.calibration import CalibrationRun, calibrate_strengths
+from assets.steering.next_token_change import mean_kl, median_activation_norm
 from assets.steering.tables import CALIBRATIONS
 from tests.activations.tiny_models import tiny_model
 
@@ -50,7 +46,7 @@ def calibrate(model: nn.Module, directions: torch.Tensor, **options: object) -> 
         "signs": ["+", "-"],
         "target_kl_nats": TARGETS,
         "prompt_ids": PROMPTS,
-        "batch_rows": 7,
+        "batch_rows": 16,
     }
     return calibrate_strengths(model, SITE, directions, **(arguments | options))
 
@@ -89,9 +85,12 @@ def test_calibrated_strengths_meet_their_targets(architecture: str) -> None:
         assert max(curve) < row["target_kl_nats"], "a target within reach was given up"
         assert row["achieved_kl_nats"] == pytest.approx(max(curve), rel=0.1)
     points = run.curve.group_by("feature_id", "sign").len()
-    counted = run.rows.select("feature_id", "sign", "n_evaluations").unique()
+    counted = run.rows.group_by("feature_id", "sign").agg(
+        most=pl.col("n_evaluations").max(), apart=pl.col("n_evaluations").sum()
+    )
     joined = points.join(counted, on=["feature_id", "sign"])
-    assert len(joined) == 8 and (joined["len"] == joined["n_evaluations"]).all()
+    assert len(joined) == 8 and (joined["len"] >= joined["most"]).all()
+    assert (joined["len"] < joined["apart"]).all(), "searches of one curve share no evaluation"
 
 
 def test_signs_are_calibrated_apart() -> None:
@@ -120,13 +119,39 @@ def test_a_direction_without_effect_is_a_row_with_status() -> None:
     CALIBRATIONS.conform(run.rows, {"site": "s", "fit": "f"})
 
 
-def test_batches_and_companions_do_not_change_a_result() -> None:
-    model = tiny_model("gemma2")
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2", "opt"])
+def test_companions_do_not_change_a_row(architecture: str) -> None:
+    model = tiny_model(architecture)
     directions = unit_directions(model, 3)
-    together = calibrate(model, directions, batch_rows=64).rows.filter(feature_id=11)
-    alone = calibrate(model, directions[1:2], batch_rows=1, feature_ids=[11]).rows
-    assert together["status"].to_list() == alone["status"].to_list()
-    strengths = zip(together["strength"], alone["strength"], strict=True)
+    own_tokens = {11: [5, 20]}
+    together = calibrate(model, directions, own_tokens=own_tokens).rows
+    for target in TARGETS:
+        alone = calibrate(
+            model,
+            directions[1:2],
+            feature_ids=[11],
+            signs=["-"],
+            target_kl_nats=[target],
+            own_tokens=own_tokens,
+        ).rows
+        expected = together.filter(feature_id=11, sign="-", target_kl_nats=target)
+        assert alone.equals(expected), "not the same to the last bit"
+    turned = calibrate(
+        model,
+        directions.flip(0),
+        feature_ids=[12, 11, 10],
+        target_kl_nats=TARGETS[::-1],
+        own_tokens=own_tokens,
+    ).rows
+    assert turned.sort(together.columns[:3]).equals(together.sort(together.columns[:3]))
+
+
+def test_the_size_of_batches_changes_rounding_only() -> None:
+    model = tiny_model("gemma2")
+    directions = unit_directions(model, 2)
+    one, many = (calibrate(model, directions, batch_rows=n).rows for n in (1, 64))
+    assert one["status"].to_list() == many["status"].to_list()
+    strengths = zip(one["strength"], many["strength"], strict=True)
     assert all(a == b or a == pytest.approx(b, rel=1e-3) for a, b in strengths)
 
 
@@ -145,11 +170,14 @@ def test_token_gain_is_the_change_of_log_probability() -> None:
         assert row["token_logprob_gain"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_fewer_layer_tokens_than_full_forwards_of_every_evaluation() -> None:
+def test_evaluations_run_only_the_blocks_from_the_site_on() -> None:
     model = tiny_model("llama")
     run = calibrate(model, unit_directions(model, 4))
-    full = 3 * sum(map(len, PROMPTS)) * len(run.curve)
-    assert run.layer_token_evaluations < 0.7 * full + 4 * sum(map(len, PROMPTS))
+    prompt_tokens = sum(map(len, PROMPTS))
+    # The prompts run for the norm (it stops early) and to be cached; all else begins at block 1.
+    evaluated = run.forward_tokens - 2 * prompt_tokens
+    assert run.layer_token_evaluations == 3 * prompt_tokens + 2 * evaluated
+    assert evaluated > prompt_tokens * len(run.curve)
 
 
 def test_median_norm_and_progress() -> None:
@@ -164,7 +192,7 @@ def test_median_norm_and_progress() -> None:
     assert median_activation_norm(model, SITE, PROMPTS) == pytest.approx(expected, rel=1e-5)
     seen: list[tuple[int, int]] = []
     calibrate(model, unit_directions(model, 2), on_progress=lambda *a: seen.append(a))
-    assert seen[-1] == (4, 4) and seen == sorted(seen)
+    assert seen[-1] == (12, 12) and seen == sorted(seen)
 
 
 def test_directions_that_are_no_unit_vectors_are_an_error() -> None:

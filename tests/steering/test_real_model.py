@@ -1,4 +1,4 @@
-"""Calibration and generation on SmolLM2-135M: targets met, texts independent of batch mates."""
+"""Calibration and generation on SmolLM2-135M: targets met, rows independent of batch mates."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 from assets.activations.hooks import add_at_site
 from assets.activations.sites import ActivationSite
 from assets.evidence.vocab_projection import project_vocabulary
-from assets.steering.calibration import calibrate_strengths
+from assets.steering.calibration import CalibrationRun, calibrate_strengths
 from assets.steering.config import SteeringConfig
 from assets.steering.generation import SamplingSettings, generate_steered
-from assets.steering.text_plan import plan_texts, texts_frame
+from assets.steering.text_plan import TextPlan, plan_texts, texts_frame
 from resources.subject_model import load_subject_model
+from tests.steering.planted_steering import no_forward
 
 SITE = ActivationSite(15)
 CONFIG = SteeringConfig()
@@ -33,16 +34,29 @@ def test_steering_a_real_model_end_to_end() -> None:
     directions /= directions.norm(dim=1, keepdim=True)
     prompt_ids = [tokenizer(prompt)["input_ids"] for prompt in CONFIG.neutral_prompts]
 
-    run = calibrate_strengths(
-        model,
-        SITE,
-        directions,
-        feature_ids=range(3),
-        signs=CONFIG.signs,
-        target_kl_nats=TARGETS,
-        prompt_ids=prompt_ids,
-    )
+    def calibrate(which: slice, signs: tuple[str, ...], **options: object) -> CalibrationRun:
+        return calibrate_strengths(
+            model,
+            SITE,
+            directions[which],
+            feature_ids=range(3)[which],
+            signs=signs,
+            prompt_ids=prompt_ids,
+            own_tokens={1: [100, 2000]},
+            **options,
+        )
+
+    run = calibrate(slice(3), CONFIG.signs, target_kl_nats=TARGETS)
     assert len(run.rows) == 3 * 2 * 3
+    alone = calibrate(slice(1, 2), ("-",), target_kl_nats=(0.1,)).rows
+    assert alone.equals(run.rows.filter(feature_id=1, sign="-", target_kl_nats=0.1))
+    with no_forward(model):
+        again = calibrate(slice(3), CONFIG.signs, target_kl_nats=TARGETS, previous=run.rows)
+    assert again.rows.equals(run.rows)
+    fewer = run.rows.filter(pl.col("target_kl_nats") != 0.5)
+    added = calibrate(slice(3), CONFIG.signs, target_kl_nats=TARGETS, previous=fewer)
+    assert (added.rows_reused, added.rows_computed) == (12, 6)
+    assert added.rows.equals(run.rows)
     reached = run.rows.filter(pl.col("is_converged"))
     assert len(reached) >= 0.9 * len(run.rows), run.rows.filter(~pl.col("is_converged"))
     for row in reached.gather_every(4).iter_rows(named=True):
@@ -58,15 +72,22 @@ def test_steering_a_real_model_end_to_end() -> None:
         kl = torch.stack(kls).mean().item()
         assert kl == pytest.approx(row["target_kl_nats"], rel=CONFIG.tolerance + 1e-3)
 
-    plan = plan_texts(
-        run.rows.filter(target_kl_nats=0.5).head(4),
-        dict(enumerate(directions)),
-        prompts=CONFIG.neutral_prompts,
-        prompt_ids=prompt_ids,
-        n_texts=2,
-        seed=1,
-    )
     settings = SamplingSettings(max_new_tokens=12)
+
+    def plan_of(rows: pl.DataFrame, previous: pl.DataFrame | None = None) -> TextPlan:
+        return plan_texts(
+            rows,
+            dict(enumerate(directions)),
+            prompts=CONFIG.neutral_prompts,
+            prompt_ids=prompt_ids,
+            n_texts=2,
+            seed=1,
+            settings=settings,
+            previous=previous,
+        )
+
+    strongest = run.rows.filter(target_kl_nats=0.5)
+    plan = plan_of(strongest.head(4))
     texts = generate_steered(model, tokenizer, SITE, plan.to_generate, settings)
     reordered = generate_steered(model, tokenizer, SITE, plan.to_generate[::-1], settings)
     alone = [
@@ -75,6 +96,15 @@ def test_steering_a_real_model_end_to_end() -> None:
     ]
     assert texts == reordered[::-1] and texts[::6] == alone
     frame = texts_frame(plan, texts)
+    rerun = plan_of(strongest.head(4), previous=frame)
+    assert rerun.to_generate == [] and texts_frame(rerun, []).equals(frame)
+    more = plan_of(strongest.head(5), previous=frame)
+    assert {(row.feature_id, row.sign) for row in more.to_generate} == {(2, "+")}
+    together = plan_of(strongest.head(5))
+    written = [
+        generate_steered(model, tokenizer, SITE, p.to_generate, settings) for p in (more, together)
+    ]
+    assert texts_frame(more, written[0]).equals(texts_frame(together, written[1]))
     steered = frame.filter(pl.col("sign") != "0", status="ok")
     assert len(set(steered["text"])) > len(steered) // 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import torch
 
+from assets.steering.generation import SamplingSettings
 from assets.steering.tables import STEERED_TEXTS
 from assets.steering.text_plan import TextPlan, plan_texts, texts_frame
 
@@ -29,6 +30,7 @@ def plan(with_base: bool = True) -> TextPlan:
         prompt_ids=[[1, 2], [3, 4, 5]],
         n_texts=3,
         seed=100,
+        settings=SamplingSettings(),
         with_base=with_base,
     )
 
@@ -66,5 +68,5 @@ def test_missed_targets_and_empty_texts_are_rows_with_reasons() -> None:
     assert missed["text"].null_count() == 3
     assert "KL stays below" in missed["reason"][0]
     ended = frame.filter(sign="-", text_index=1).row(0, named=True)
-    assert (ended["status"], ended["text"]) == ("failed", None)
+    assert (ended["status"], ended["text"]) == ("empty", None)
     assert frame.filter(status="ok")["reason"].null_count() == 5

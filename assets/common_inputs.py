@@ -1,0 +1,39 @@
+"""Inputs that several recipes share, with the columns that matter to their readers.
+
+A column that is not named here may change without making anything again: that a fit took another
+number of iterations to the same dictionary is no reason to label its features anew.
+"""
+
+from __future__ import annotations
+
+from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
+from assets.corpus.tables import DOCUMENTS
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.recipe import Input
+
+# The fit's features and dictionary rows (StageRun.fitted).
+FITTED = (
+    Input(
+        FACTORIZATIONS,
+        columns=(
+            "status",
+            "width",
+            "feature_ids",
+            "feature_names",
+            "offset_vector",
+            "coefficient_penalty",
+            "activations_digest",
+        ),
+    ),
+    Input(DICTIONARY),
+)
+FIT_COEFFICIENTS = Input(COEFFICIENTS)
+# The activations of the fit's site, by the checksums of their files.
+SITE_ACTIVATIONS = Input(ACTIVATION_SHARDS, "site", columns=("sha256",))
+SITE_TOKENS = Input(
+    TOKENS,
+    "site",
+    columns=("row", "document_id", "position", "token_id", "token", "is_massive"),
+)
+# Which documents the study has, and their concepts.
+CONCEPTS = Input(DOCUMENTS, "study", columns=("document_id", "status", "concept", "parent_concept"))

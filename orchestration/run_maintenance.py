@@ -1,0 +1,84 @@
+"""`make maintain`: what maintenance would remove; `make maintain APPLY=1` removes it.
+
+Other settings: KEEP_DAYS, KEEP_LAST, KEEP_VERSIONS (a list like 12,57), SAFE_HOURS. With APPLY it
+is a run of the job `maintenance` on the Dagster instance, like one launched in the UI.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table as RichTable
+
+from orchestration.definitions import defs
+from orchestration.folders import default_resources
+from orchestration.maintenance import (
+    MAINTENANCE_JOB,
+    MaintenanceConfig,
+    maintenance_run_config,
+    report_rows,
+)
+from orchestration.run_study import WIDTH_IN_FILES, open_instance
+from orchestration.run_tags import IN_UI_TAGS
+from resources.lake_tables import LakeError
+from resources.maintenance import maintain
+from resources.retention import Retention
+from resources.study import StudyError
+
+VARIABLES = ("KEEP_DAYS", "KEEP_LAST", "KEEP_VERSIONS", "SAFE_HOURS")
+
+
+def settings_of(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Settings of Retention that `make` hands over; raises ValidationError for wrong ones."""
+    given: dict[str, Any] = {
+        name.lower(): variables[name] for name in VARIABLES if variables.get(name)
+    }
+    if "keep_versions" in given:
+        given["keep_versions"] = given["keep_versions"].replace(",", " ").split()
+    chosen = Retention.model_validate(given)
+    return chosen.model_dump(mode="json", include=set(given))
+
+
+def main(variables: Mapping[str, str]) -> int:
+    """Run maintenance; exit status 0 when it went through."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_IN_FILES)
+    lake = default_resources()["lake"].open()
+    if not (lake.root / "catalog.sqlite").exists():
+        console.print(f"there is no lake in {lake.root} yet", markup=False)
+        return 1
+    try:
+        settings = settings_of(variables)
+        if variables.get("APPLY") == "1":
+            result = defs.resolve_job_def(MAINTENANCE_JOB).execute_in_process(
+                instance=open_instance(),
+                run_config={
+                    **maintenance_run_config(apply=True, **settings),
+                    "loggers": {"console": {"config": {}}},
+                },
+                tags=IN_UI_TAGS,
+                raise_on_error=False,
+            )
+            return 0 if result.success else 1
+        report = maintain(lake, MaintenanceConfig(**settings).retention())
+    except (LakeError, StudyError, ValidationError) as error:
+        console.print(str(error), style="red", markup=False)
+        return 2
+    table = RichTable(title=f"What maintenance of {lake.root} would do")
+    for heading in ("what", "how many", "size", "note"):
+        table.add_column(heading, justify="right" if heading in ("how many", "size") else "left")
+    for row in report_rows(report):
+        table.add_row(*row)
+    console.print(table)
+    console.print("Nothing was changed; make maintain APPLY=1 does it.", markup=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -1,0 +1,182 @@
+"""One run of the main job: goes through a study's partitions and makes those that need it.
+
+Each partition is planned against the ledger as it is then, so that a rerun that gave the same
+content upstream stops there. What nothing changed in is noted as reused, in one commit at the end;
+what reads a partition that failed is skipped; past the budget everything left is noted and waits
+for the next run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import dagster as dg
+
+from assets.recipe import Spec
+from orchestration.planning import Planned, Planner
+from orchestration.recipes import specs_of, tables_of
+from orchestration.run_tags import IN_UI_TAGS, MAIN_RUN_TAG, STUDY_TAG
+from resources.call_budget import BUDGET_TAG, CallBudget
+from resources.ledger import Entry
+from resources.study import BudgetConfig, FitSpec, SiteSpec, Study
+
+OVER_BUDGET = "over_budget"
+
+
+@dataclass(frozen=True)
+class StagePartition:
+    """One run of a stage job."""
+
+    job: str
+    partition_key: str
+    spec: Spec
+
+    def __str__(self) -> str:
+        return f"{self.job} {self.partition_key}"
+
+    def reads(self, other: StagePartition) -> bool:
+        """Whether it reads what `other` writes."""
+        if self.spec is other.spec or isinstance(self.spec, Study):
+            return False
+        if isinstance(other.spec, Study):
+            return True
+        if isinstance(other.spec, SiteSpec) and isinstance(self.spec, FitSpec):
+            read = (self.spec.site, self.spec.input_site)
+            return other.spec.key in [site.key for site in read if site is not None]
+        return False
+
+
+def partitions_of(study: Study) -> Iterator[StagePartition]:
+    """Every run that a study takes, each after the ones it reads from."""
+    for spec in specs_of(study):
+        if isinstance(spec, Study):
+            yield StagePartition("corpus_job", spec.name, spec)
+        elif isinstance(spec, SiteSpec):
+            yield StagePartition("activations_job", spec.key, spec)
+        else:
+            key = dg.MultiPartitionKey({"site": spec.site.key, "fit": spec.fit.key})
+            yield StagePartition("features_job", str(key), spec)
+
+
+class StudyRun:
+    """The state of one run of the main job."""
+
+    def __init__(
+        self,
+        context: dg.OpExecutionContext,
+        study: Study,
+        resolve_job: Callable[[str], dg.JobDefinition],
+        planner: Planner,
+        budget: BudgetConfig,
+    ) -> None:
+        self.context = context
+        self.study = study
+        self._resolve_job = resolve_job
+        self._planner = planner
+        self._ledger = planner.world.ledger
+        minutes = budget.minutes
+        self._budget = CallBudget(
+            calls=budget.llm_calls,
+            usd=budget.usd,
+            deadline=None if minutes is None else time.time() + 60 * minutes,
+        )
+        self._noted: list[Entry] = []
+        self.failed: dict[StagePartition, str] = {}
+
+    def run_all(self) -> dict[StagePartition, str]:
+        """What failed, and why. What was decided about the rest is in the ledger."""
+        partitions = list(partitions_of(self.study))
+        try:
+            for number, partition in enumerate(partitions, start=1):
+                self._run_one(partition, f"{number} of {len(partitions)}: {partition}")
+        finally:
+            self._ledger.append(self._noted, run_id=self.context.run_id)
+        counts = {d: sum(e.decision == d for e in self._noted) for d in ("reused", OVER_BUDGET)}
+        self.context.log.info(
+            "%d asset partitions reused, %d left for the next run", *counts.values()
+        )
+        return self.failed
+
+    def _run_one(self, partition: StagePartition, title: str) -> None:
+        planned = self._planner.partition(partition.spec)
+        dirty = [one for one in planned if one.is_dirty]
+        cause = next((other for other in self.failed if partition.reads(other)), None)
+        if cause is not None:
+            self.failed[partition] = f"not run, because {cause.job} failed"
+            self._note(planned, "skipped", self.failed[partition])
+            return
+        if not dirty:
+            self._note(planned, "reused")
+            return
+        if (spent := self._budget.spent_because) is not None:
+            self._note(planned, OVER_BUDGET, spent)
+            return
+        self.context.log.info("%s: %s", title, "; ".join(f"{p.asset}: {p.reason}" for p in dirty))
+        result = self._resolve_job(partition.job).execute_in_process(
+            instance=self.context.instance,
+            partition_key=partition.partition_key,
+            asset_selection=[
+                dg.AssetKey(table.name) for one in dirty for table in tables_of(one.asset)
+            ],
+            # The runs say what they say where the main run says it (a terminal, or only the UI).
+            run_config={"loggers": self.context.run.run_config.get("loggers", {})},
+            tags={
+                **IN_UI_TAGS,
+                STUDY_TAG: self.study.name,
+                MAIN_RUN_TAG: self.context.run_id,
+                BUDGET_TAG: self._budget.to_tag(),
+            },
+            raise_on_error=False,
+        )
+        self._planner.read_again()
+        self._note([one for one in planned if not one.is_dirty], "reused")
+        self._budget.spend(**self._ledger.spent_in(result.run_id))
+        why = _why_failed(result)
+        if why is not None and self._ledger.has_decision(result.run_id, OVER_BUDGET):
+            self.context.log.warning("%s: %s", partition, why)
+        elif why is not None:
+            self.failed[partition] = why
+            self.context.log.error("%s failed: %s", partition, why)
+
+    def _note(self, planned: list[Planned], decision: str, reason: str | None = None) -> None:
+        """Remember for the ledger; what is current is reused whatever stands in the way."""
+        for one in planned:
+            is_current = not one.is_dirty
+            before = one.before
+            self._noted.append(
+                Entry(
+                    study=self.study.name,
+                    run_id=self.context.run_id,
+                    asset=one.asset,
+                    partition=one.partition,
+                    decision="reused" if is_current else decision,
+                    reason=one.reason if is_current or reason is None else reason,
+                    fingerprint_before=None if before is None else before.fingerprint,
+                    fingerprint=one.fingerprint,
+                    rows_in=None if before is None else before.rows_out,
+                    rows_out=None if before is None else before.rows_out,
+                    rows_reused=before.rows_out if is_current and before else None,
+                    forward_tokens=0,
+                    llm_calls_made=0,
+                    data_snapshot=None if before is None else before.data_snapshot,
+                )
+            )
+
+
+def _why_failed(result: dg.ExecuteInProcessResult) -> str | None:
+    """Why a stage run failed, or which of its checks did; None where all is well."""
+    if not result.success:
+        for event in result.all_events:
+            if event.is_step_failure and event.step_failure_data.error:
+                error = event.step_failure_data.error
+                cause = error.cause or error
+                return f"{event.step_key}: {cause.message.strip()} (run {result.run_id})"
+        return f"run {result.run_id} failed; its log in the UI says why"
+    broken = [
+        f"{check.asset_key.to_user_string()}: {check.check_name}"
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+    ]
+    return f"asset checks failed: {', '.join(broken)} (run {result.run_id})" if broken else None

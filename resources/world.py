@@ -1,0 +1,78 @@
+"""What recipes ask about: data versions from the ledger, the model's revision, the LLM's address.
+
+The ledger is read either as it is at each question (an asset's guard) or once for all (a plan).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from assets.activations.config import ModelConfig
+from resources.ledger import Entry, Ledger
+from resources.model_resource import SubjectModelResource
+from resources.study import StudiesResource
+
+
+class LakeWorld:
+    """Implements assets.recipe.World over one lake."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        studies: StudiesResource,
+        subject_models: SubjectModelResource | None,
+    ) -> None:
+        self.ledger = ledger
+        self.study_folder = Path(studies.folder)
+        self._subject_models = subject_models
+        self._revisions: dict[ModelConfig, str] = {}
+
+    def state(self, asset: str, partition: str) -> Entry | None:
+        """What an asset's partition was last made from."""
+        return self.ledger.state(asset, partition)
+
+    def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
+        return self.ledger.versions(table, partition)
+
+    def model_revision(self, model: ModelConfig) -> str:
+        if model not in self._revisions:
+            assert self._subject_models is not None, "this asset was not given subject_models"
+            self._revisions[model] = self._subject_models.revision(model)
+        return self._revisions[model]
+
+    def llm_endpoint(self) -> str:
+        return os.environ.get("OPENAI_BASE_URL", "")
+
+
+class WorldAtOnce(LakeWorld):
+    """The same, with every state read in one query, for a plan over thousands of partitions."""
+
+    @cached_property
+    def _states(self) -> dict[tuple[str, str], Entry]:
+        return self.ledger.states()
+
+    @cached_property
+    def _versions(self) -> dict[tuple[str, str], Mapping[str, str]]:
+        return {
+            (table, partition): columns
+            for (_, partition), entry in self._states.items()
+            for table, columns in (entry.versions or {}).items()
+        }
+
+    def states(self) -> Mapping[tuple[str, str], Entry]:
+        """Every state, by (asset, partition)."""
+        return self._states
+
+    def state(self, asset: str, partition: str) -> Entry | None:
+        return self._states.get((asset, partition))
+
+    def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
+        return self._versions.get((table, partition))
+
+    def read_again(self) -> None:
+        """Forget what was read: a run has written since."""
+        for name in ("_states", "_versions"):
+            self.__dict__.pop(name, None)

@@ -1,0 +1,132 @@
+"""A document more or less leaves nearly every request to the LLM as it was, to the byte."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+
+from assets.detection.config import DetectionConfig
+from assets.detection.probe_sentences import probe_requests
+from assets.evidence.config import EvidenceConfig
+from assets.evidence.contexts import build_contexts
+from assets.labels.config import LabelsConfig, LlmConfig
+from assets.labels.label_scores import score_requests
+from assets.labels.label_tasks import label_requests
+from tests.evidence.changing_corpus import IDS, N_FEATURES, corpus
+
+EVIDENCE = EvidenceConfig(n_top=8, n_sampled=4, n_held_out=6, n_negative=6, window=4)
+CONFIG = LabelsConfig(kinds=("input",), n_held_out=3)
+LLMS = {"embedded": LlmConfig(), "remote": LlmConfig(model="some-model")}
+NO_VOCABULARY = pl.DataFrame(
+    schema={"feature_id": pl.Int32, "sign": pl.String, "rank_in_sign": pl.Int32, "token": pl.String}
+)
+
+
+@cache
+def requests(documents: tuple[str, ...], llm: str, seed: int = 0) -> dict[str, list[str]]:
+    """Hashes of all requests by purpose. A label follows from its request: a worst-case LLM."""
+    contexts = build_contexts(*corpus(list(documents)), EVIDENCE.model_copy(update={"seed": seed}))
+    tasks = label_requests(
+        contexts, NO_VOCABULARY, CONFIG, features=range(N_FEATURES), llm=LLMS[llm]
+    )
+    hashes = [task.request.request_hash("m") for task in tasks if task.request is not None]
+    labels = {t.feature_id: f"theme {h[:8]}" for t, h in zip(tasks, hashes, strict=True)}
+    frame = pl.DataFrame(
+        {
+            "feature_id": list(labels),
+            "kind": "input",
+            "label": list(labels.values()),
+            "status": "ok",
+        },
+        schema_overrides={"feature_id": pl.Int32},
+    )
+    scored = score_requests(frame, contexts, CONFIG, llm=LLMS[llm])
+    probes = probe_requests(labels, DetectionConfig(n_activating=4))
+    return {
+        "labels": hashes,
+        "label_scores": [task.request.request_hash("m") for task in scored],
+        "probe_sentences": [task.request.request_hash("m") for task in probes],
+    }
+
+
+def share_of_new_calls(before: dict[str, list[str]], after: dict[str, list[str]]) -> float:
+    asked = {request for of_purpose in before.values() for request in of_purpose}
+    wanted = [request for of_purpose in after.values() for request in of_purpose]
+    return float(np.mean([request not in asked for request in wanted]))
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_one_document_in_500_makes_few_new_calls(llm: str) -> None:
+    whole = requests(tuple(IDS), llm)
+    added, removed, edited = [], [], []
+    for document in IDS[11:500:41]:
+        fewer = tuple(other for other in IDS if other != document)
+        without = requests(fewer, llm)
+        added.append(share_of_new_calls(without, whole))
+        removed.append(share_of_new_calls(whole, without))
+        edited.append(share_of_new_calls(whole, requests((*fewer, document[::-1]), llm)))
+    assert max(map(np.mean, (added, removed))) <= 0.05
+    assert np.mean(edited) <= 0.15
+    assert max(*added, *removed) <= 0.15
+
+
+@pytest.mark.parametrize("llm", LLMS)
+def test_the_same_corpus_in_another_order_makes_no_new_call(llm: str) -> None:
+    assert share_of_new_calls(requests(tuple(IDS), llm), requests(tuple(IDS[::-1]), llm)) == 0
+
+
+def test_other_draws_are_the_control_and_make_nearly_all_calls_anew() -> None:
+    calls = [requests(tuple(IDS), "embedded", seed) for seed in (0, 1)]
+    assert share_of_new_calls(*calls) > 0.9
+
+
+def scores_with(labels: dict[int, str | None]) -> dict[tuple[int, str, bool], tuple[str, ...]]:
+    """(feature, document, is_positive) → foils, for features whose label is not None."""
+    contexts = pl.DataFrame(
+        [
+            {
+                "feature_id": feature,
+                "kind": kind,
+                "rank_in_kind": rank,
+                "document_id": f"{kind}-{rank}",
+                "peak_token": "w",
+                "text": f"{feature} {kind} {rank}",
+                "marked_text": f"{feature} {kind} {rank}",
+            }
+            for feature in labels
+            for kind in ("held_out", "negative")
+            for rank in range(3)
+        ]
+    )
+    frame = pl.DataFrame(
+        {
+            "feature_id": list(labels),
+            "kind": "input",
+            "label": list(labels.values()),
+            "status": ["ok" if label else "none" for label in labels.values()],
+        }
+    )
+    foils: dict[tuple[int, str, bool], tuple[str, ...]] = {}
+    for task in score_requests(frame, contexts, CONFIG, llm=LLMS["embedded"]):
+        key = (task.feature_id, task.document_id, task.is_positive)
+        foils[key] = (*foils.get(key, ()), str(task.foil))
+    return foils
+
+
+def test_a_changed_label_changes_only_the_questions_it_is_part_of() -> None:
+    labels: dict[int, str | None] = {feature: f"theme {feature}" for feature in range(30)}
+    before, after = scores_with(labels), scores_with({**labels, 3: "another theme"})
+    changed = {key for key in before if before[key] != after[key] or key[0] == 3}
+    assert changed == {key for key in before if "theme 3" in before[key] or key[0] == 3}
+    assert len(changed) < 0.15 * len(before)
+
+
+def test_a_feature_that_gains_a_label_enters_few_questions() -> None:
+    labels: dict[int, str | None] = {feature: f"theme {feature}" for feature in range(30)}
+    before, after = scores_with({**labels, 3: None}), scores_with(labels)
+    changed = {key for key in before if before[key] != after[key]}
+    assert all(after[key] == ("theme 3",) for key in changed)
+    assert 0 < len(changed) < 0.1 * len(before)

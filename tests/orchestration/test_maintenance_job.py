@@ -1,0 +1,91 @@
+"""`make maintain` and the job `maintenance`: nothing is done unasked, and what is asked is kept."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from platform_of_test import Platform
+from pydantic import ValidationError
+from toy_table import COMMIT, PARTITION, TABLE, toys
+
+from orchestration import run_maintenance
+from orchestration.maintenance import MAINTENANCE_JOB, in_units, maintenance_run_config
+from orchestration.run_maintenance import settings_of
+from resources.lake import Lake
+
+FEW = {"keep_days": 0, "keep_last": 2}
+
+
+def write_versions(lake: Lake) -> list[int]:
+    return [lake.replace({TABLE: toys(3 + i)}, PARTITION, COMMIT) for i in range(4)]
+
+
+def run(platform: Platform, **settings: object) -> dg.ExecuteInProcessResult:
+    job = platform.definitions().resolve_job_def(MAINTENANCE_JOB)
+    config = maintenance_run_config(**settings)
+    return job.execute_in_process(
+        instance=platform.instance, run_config=config, raise_on_error=False
+    )
+
+
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, object]:
+    (event,) = (e for e in result.all_events if e.event_type_value == "STEP_OUTPUT")
+    return {name: value.value for name, value in event.step_output_data.metadata.items()}
+
+
+def test_the_job_only_says_what_would_go_until_it_is_told_to_apply(platform: Platform) -> None:
+    versions = write_versions(platform.lake)
+    dry = run(platform, **FEW)
+    assert dry.success and metadata(dry)["n_expired"] == versions[-2]
+    assert platform.lake.snapshots()["snapshot_id"].min() == 0
+    done = run(platform, apply=True, **FEW)
+    assert done.success and metadata(done)["is_dry"] is False
+    assert platform.lake.snapshots()["snapshot_id"].to_list() == versions[:-3:-1]
+    assert run(platform, apply=True).success
+    assert len(platform.lake.snapshots()) == 2
+
+
+def test_a_wrong_setting_fails_the_job_before_anything_is_done(platform: Platform) -> None:
+    write_versions(platform.lake)
+    before = platform.lake.snapshots()
+    assert not run(platform, apply=True, keep_days=0, keep_last=0).success
+    assert not run(platform, apply=True, keep_versions=[99]).success
+    assert platform.lake.snapshots().equals(before)
+
+
+def test_the_weekly_schedule_is_off_and_would_apply(platform: Platform) -> None:
+    schedule = platform.definitions().resolve_schedule_def("weekly_maintenance")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    assert schedule.job_name == MAINTENANCE_JOB
+    data = schedule.evaluate_tick(
+        dg.build_schedule_context(instance=platform.instance)
+    ).run_requests
+    assert data is not None
+    assert data[0].run_config == maintenance_run_config(apply=True)
+
+
+def test_settings_come_from_variables_of_make() -> None:
+    assert settings_of({"APPLY": "1", "KEEP_DAYS": ""}) == {}
+    given = {"KEEP_DAYS": "7", "KEEP_VERSIONS": "12,57", "SAFE_HOURS": "2.5"}
+    assert settings_of(given) == {"keep_days": 7.0, "keep_versions": [12, 57], "safe_hours": 2.5}
+    with pytest.raises(ValidationError, match="keep_last"):
+        settings_of({"KEEP_LAST": "0"})
+
+
+def test_make_maintain_prints_what_would_go_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FEATURELAKE_LAKE", str(tmp_path / "lake"))
+    assert run_maintenance.main({}) == 1
+    lake = Lake(tmp_path / "lake")
+    write_versions(lake)
+    assert run_maintenance.main({"KEEP_DAYS": "0", "KEEP_LAST": "2"}) == 0
+    printed = capsys.readouterr().out
+    assert "versions ended" in printed and "make maintain APPLY=1" in printed
+    assert lake.snapshots()["snapshot_id"].min() == 0
+    assert run_maintenance.main({"KEEP_VERSIONS": "99"}) == 2
+    assert "keep_versions names [99]" in capsys.readouterr().out
+
+
+def test_bytes_are_given_in_the_unit_that_fits() -> None:
+    assert [in_units(n) for n in (0, 999, 1000, 123_456_789)] == ["0 B", "999 B", "1 KB", "123 MB"]
