@@ -6,27 +6,30 @@ number of iterations to the same dictionary is no reason to label its features a
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import BaseModel
+
 from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
 from assets.corpus.tables import DOCUMENTS
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
 from assets.recipe import Input
+from resources.study import FitSpec
 
-# The fit's features and dictionary rows (StageRun.fitted).
-FITTED = (
-    Input(
-        FACTORIZATIONS,
-        columns=(
-            "status",
-            "width",
-            "feature_ids",
-            "feature_names",
-            "offset_vector",
-            "coefficient_penalty",
-            "activations_digest",
-        ),
+# The fit's features (StageRun.fitted_row), and with their dictionary rows (StageRun.fitted).
+FIT_ROW = Input(
+    FACTORIZATIONS,
+    columns=(
+        "status",
+        "width",
+        "feature_ids",
+        "feature_names",
+        "offset_vector",
+        "coefficient_penalty",
+        "activations_digest",
     ),
-    Input(DICTIONARY),
 )
+FITTED = (FIT_ROW, Input(DICTIONARY))
 FIT_COEFFICIENTS = Input(COEFFICIENTS)
 # The activations of the fit's site, by the checksums of their files.
 SITE_ACTIVATIONS = Input(ACTIVATION_SHARDS, "site", columns=("sha256",))
@@ -37,3 +40,12 @@ SITE_TOKENS = Input(
 )
 # Which documents the study has, and their concepts.
 CONCEPTS = Input(DOCUMENTS, "study", columns=("document_id", "status", "concept", "parent_concept"))
+
+
+def settings_in_effect(section: BaseModel, spec: FitSpec, *without: str) -> dict[str, Any]:
+    """A stage's part of a study for one fit: of its two limits the one that counts there.
+
+    `without` names settings that change no number.
+    """
+    other = "max_features" if spec.fit.is_control else "max_features_controls"
+    return section.model_dump(exclude={other, *without})

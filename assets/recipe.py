@@ -112,6 +112,7 @@ class Recipe:
             assert not isinstance(spec, Study)
             site = spec.site if isinstance(spec, FitSpec) else spec
             parts["model.revision"] = world.model_revision(site.model)
+            parts["model.dtype"] = site.model.dtype
         if self.uses_llm:
             llm = study_of(spec).llm
             parts["llm.model"] = llm.recorded_name

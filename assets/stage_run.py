@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
+from assets.at_work import MAIN_RUN_TAG, at_work
 from assets.fingerprints import code_version
 from assets.ledger.costs import costs_in, rows_to_retry
 from assets.ledger.reasons import NOTHING_CHANGED, reason_for, retry_reason
@@ -136,6 +137,7 @@ class StageRun:
         self._subject_models = subject_models
         self._chat = chat
         self._budget: CallBudget | None = None
+        self._holds_model = False
         self._started = time.monotonic()
         self._ledger = Ledger(self.lake)
         self.spec: Spec = self._spec()
@@ -168,6 +170,7 @@ class StageRun:
         """The subject model of the partition, loaded."""
         assert self._subject_models is not None and not isinstance(self.spec, Study)
         site = self.spec.site if isinstance(self.spec, FitSpec) else self.spec
+        self._holds_model = True
         return self._subject_models.load(site.model)
 
     def chat_model(self, on_progress: Callable[[int, int], None] | None = None) -> "ChatModel":
@@ -228,18 +231,37 @@ class StageRun:
             return
         self.log.info("%s: made because: %s", self.recipe.name, self.reason)
         try:
-            yield from make(self)
+            with at_work(self.context.instance, self.context.run_id, self.recipe.name):
+                yield from make(self)
         except BudgetSpent as error:
-            self._record("over_budget", error, llm_calls_made=error.n_calls_made)
+            self._record("over_budget", error)
             raise
         except Exception as error:
             self._record("failed", error)
             raise
+        finally:
+            self._let_go_of_model()
 
-    def _record(self, decision: str, error: Exception, **figures: Any) -> None:
+    def _record(self, decision: str, error: Exception) -> None:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        entry = self._entry(decision, f"{self.reason}; {first_line}", **figures)
+        entry = self._entry(decision, f"{self.reason}; {first_line}", **self._llm_costs())
         self._ledger.append([entry], run_id=self.context.run_id)
+
+    def _llm_costs(self) -> dict[str, Any]:
+        """LLM calls sent and their price; nothing where no LLM was asked."""
+        if self._budget is None:
+            return {}
+        return {"llm_calls_made": self._budget.n_taken, "usd": self._budget.usd_taken}
+
+    def _let_go_of_model(self) -> None:
+        """Free the subject model's memory, as the pool's next step may be another process's.
+
+        A main run keeps it: its next step needs it.
+        """
+        if self._holds_model and MAIN_RUN_TAG not in self.context.run.tags:
+            from resources.subject_model import forget_subject_models
+
+            forget_subject_models()
 
     @property
     def before_rows(self) -> int | None:
@@ -359,7 +381,7 @@ class StageRun:
             rows_out=n_rows,
             rows_to_retry=rows_to_retry(frames.values(), costs),
             attempt=self._attempt,
-            **{"rows_computed": n_rows, **costs},
+            **{"rows_computed": n_rows, **costs, **self._llm_costs()},
         )
         snapshot = self.commit(frames, side_frames, entry)
         yield from self._report(frames, replace(entry, data_snapshot=snapshot), metadata)

@@ -28,7 +28,9 @@ from orchestration.folders import default_resources
 from orchestration.jobs import STAGE_JOBS, build_main_job
 from orchestration.maintenance import maintenance_job, weekly_maintenance
 from orchestration.partition_sync import study_files
+from orchestration.pool_waits import pause_while_waiting
 from orchestration.schedules import nightly_schedules
+from orchestration.staleness import staleness, up_to_date, up_to_date_job
 
 ASSETS = [
     corpus_assets,
@@ -50,6 +52,7 @@ def build_definitions(overrides: Mapping[str, Any] | None = None) -> dg.Definiti
     A study file that is wrong is left out and logged, so that it doesn't take the others down.
     Raises KeyError for an unknown resource.
     """
+    pause_while_waiting()
     resources = default_resources()
     unknown = set(overrides or {}) - set(resources)
     if unknown:
@@ -61,10 +64,10 @@ def build_definitions(overrides: Mapping[str, Any] | None = None) -> dg.Definiti
     main_job = build_main_job(lambda name: definitions.resolve_job_def(name))
     definitions = dg.Definitions(
         assets=ASSETS,
-        asset_checks=catalogue_checks,
-        jobs=[*STAGE_JOBS, main_job, maintenance_job],
+        asset_checks=[*catalogue_checks, up_to_date],
+        jobs=[*STAGE_JOBS, main_job, maintenance_job, up_to_date_job],
         schedules=[*nightly_schedules(studies, main_job), weekly_maintenance],
-        sensors=[study_files],
+        sensors=[study_files, staleness],
         resources=resources,
         loggers={"console": console_logger},
         executor=dg.in_process_executor,

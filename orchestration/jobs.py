@@ -7,41 +7,63 @@ the partitions of one study in which something changed, as runs of their own on 
 (study_run.py). A partition that fails doesn't stop the others; the main run fails at its end and
 names what failed.
 
-Runs stay in one process (in-process executor), so that a model is loaded once.
+The main run and what it makes stay in one process, so that a model is loaded once. So do stage
+jobs that are launched by themselves, unless their launch asks for a process a step:
+
+    execution: {config: {multiprocess: {max_concurrent: 2}}}
+
+Then, as over all runs of an instance, steps that hold a subject model take turns (the limit of
+their pool is in dagster.yaml).
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dagster as dg
 import filelock
 from pydantic import Field
 
+from assets.at_work import at_work
+from orchestration.dead_runs import looking_for_dead_runs
 from orchestration.partition_sync import sync_partitions
 from orchestration.planning import Planner
 from orchestration.run_tags import MAIN_JOB, ONE_AT_A_TIME_TAG, STUDY_TAG
+from orchestration.staleness import up_to_date
 from orchestration.study_run import StudyRun
 from resources.lake import LakeResource
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
-from resources.study import BudgetConfig, StudiesResource, Study
+from resources.study import BudgetConfig, StudiesResource
 from resources.world import WorldAtOnce
+
+
+def _made_in(*stages: str) -> dg.AssetSelection:
+    """The assets of stages with their checks, but not whether they are up to date."""
+    return dg.AssetSelection.groups(*stages) - dg.AssetSelection.checks(up_to_date)
+
+
+# Maintenance looks at the lock for an instant.
+LOCK_SECONDS = 1.0
+IN_ONE_PROCESS = {"execution": {"config": {"in_process": {}}}}
 
 corpus_job = dg.define_asset_job(
     "corpus_job",
-    selection=dg.AssetSelection.groups("corpus"),
-    executor_def=dg.in_process_executor,
+    selection=_made_in("corpus"),
+    executor_def=dg.multi_or_in_process_executor,
+    config=IN_ONE_PROCESS,
     description="Documents of one study.",
 )
 activations_job = dg.define_asset_job(
     "activations_job",
-    selection=dg.AssetSelection.groups("activations"),
-    executor_def=dg.in_process_executor,
+    selection=_made_in("activations"),
+    executor_def=dg.multi_or_in_process_executor,
+    config=IN_ONE_PROCESS,
     description="Tokens and activations of one site.",
 )
 features_job = dg.define_asset_job(
     "features_job",
-    selection=dg.AssetSelection.groups(
+    selection=_made_in(
         "factorization",
         "faithfulness",
         "evidence",
@@ -51,7 +73,8 @@ features_job = dg.define_asset_job(
         "hierarchy",
         "catalogue",
     ),
-    executor_def=dg.in_process_executor,
+    executor_def=dg.multi_or_in_process_executor,
+    config=IN_ONE_PROCESS,
     description="Everything from the factorization of one site to its catalogue rows, for one fit.",
 )
 STAGE_JOBS = (corpus_job, activations_job, features_job)
@@ -78,25 +101,19 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
         subject_models: SubjectModelResource,
     ) -> None:
         study = studies.study(config.study)
+        if STUDY_TAG not in context.run.tags:
+            context.instance.add_run_tags(context.run_id, {STUDY_TAG: study.name})
         readable, problems = studies.readable()
         sync_partitions(context.instance, readable, may_remove=not problems)
-        Path(lake.root).mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(Path(lake.root) / f"study-{study.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise dg.Failure(
-                f"study {study.name!r} is being materialized by another run on the lake in "
-                f"{lake.root}; wait for it, or stop it in the UI, then launch this run again"
-            ) from None
-        try:
-            _end_dead_runs(context, study)
-            budget = study.nightly.budget if config.within_budget else BudgetConfig()
+        budget = study.nightly.budget if config.within_budget else BudgetConfig()
+        with (
+            at_work(context.instance, context.run_id, MAIN_JOB),
+            _only_run_of(study.name, Path(lake.root)),
+            looking_for_dead_runs(context.instance),
+        ):
             world = WorldAtOnce(Ledger(lake.open()), studies, subject_models)
             run = StudyRun(context, study, resolve_job, Planner(world), budget)
             failed = run.run_all()
-        finally:
-            lock.release()
         if failed:
             raise dg.Failure(
                 f"{len(failed)} of the study's partitions failed: "
@@ -115,13 +132,19 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
     return main_job
 
 
-def _end_dead_runs(context: dg.OpExecutionContext, study: Study) -> None:
-    """Mark as failed what a killed process left as started: this run has the study's lock now."""
-    unfinished = dg.RunsFilter(
-        tags={STUDY_TAG: study.name},
-        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED],
-    )
-    for run in context.instance.get_runs(unfinished):
-        if run.run_id != context.run_id:
-            context.instance.report_run_failed(run, "the process of this run is gone")
-            context.log.warning("run %s of %s had been killed", run.run_id, run.job_name)
+@contextlib.contextmanager
+def _only_run_of(study: str, lake_root: Path) -> Iterator[None]:
+    """Hold the study's lock on a lake; raises dagster.Failure where another run does."""
+    lake_root.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(lake_root / f"study-{study}.lock")
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except filelock.Timeout:
+        raise dg.Failure(
+            f"study {study!r} is being materialized by another run on the lake in "
+            f"{lake_root}; wait for it, or stop it in the UI, then launch this run again"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -8,12 +8,12 @@ resources/retention.py and resources/maintenance.py.
 import dagster as dg
 from pydantic import Field
 
-from orchestration.run_tags import ONE_AT_A_TIME_TAG
+from assets.at_work import at_work
+from orchestration.run_tags import MAINTENANCE_JOB, ONE_AT_A_TIME_TAG
 from resources.lake import LakeResource
 from resources.maintenance import MaintenanceReport, maintain
 from resources.retention import Retention
 
-MAINTENANCE_JOB = "maintenance"
 MAINTENANCE_OP = "maintain_lake"
 UNITS = ("B", "KB", "MB", "GB", "TB")
 
@@ -42,7 +42,8 @@ class MaintenanceConfig(dg.Config):
 def maintain_lake(
     context: dg.OpExecutionContext, config: MaintenanceConfig, lake: LakeResource
 ) -> None:
-    report = maintain(lake.open(), config.retention(), is_dry=not config.apply)
+    with at_work(context.instance, context.run_id, MAINTENANCE_OP):
+        report = maintain(lake.open(), config.retention(), is_dry=not config.apply)
     lines = [f"{what}: {count}, {size}. {note}" for what, count, size, note in report_rows(report)]
     for line in lines:
         context.log.info(line)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from assets.partitions import FITS, SITES, STUDIES
+from orchestration.dead_runs import end_dead_runs
 from resources.study import StudiesResource, Study
 
 
@@ -45,7 +46,8 @@ def sync_partitions(
 @dg.sensor(
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Reads the study files and keeps the partitions equal to what they name.",
+    description="Reads the study files and keeps the partitions equal to what they name; ends "
+    "runs whose process was killed.",
 )
 def study_files(
     context: dg.SensorEvaluationContext, studies: StudiesResource
@@ -57,4 +59,5 @@ def study_files(
         for dimension, (added, removed) in changes.items()
     ]
     words += [f"study left out: {problem}" for problem in problems]
+    words += [f"run {run_id} had been killed" for run_id in end_dead_runs(context.instance)]
     return dg.SkipReason("; ".join(words) or "partitions are those of the studies")

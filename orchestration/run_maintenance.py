@@ -18,13 +18,12 @@ from rich.table import Table as RichTable
 from orchestration.definitions import defs
 from orchestration.folders import default_resources
 from orchestration.maintenance import (
-    MAINTENANCE_JOB,
     MaintenanceConfig,
     maintenance_run_config,
     report_rows,
 )
 from orchestration.run_study import WIDTH_IN_FILES, open_instance
-from orchestration.run_tags import IN_UI_TAGS
+from orchestration.run_tags import IN_UI_TAGS, MAINTENANCE_JOB
 from resources.lake_tables import LakeError
 from resources.maintenance import maintain
 from resources.retention import Retention

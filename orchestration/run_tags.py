@@ -1,8 +1,10 @@
-"""Names by which runs are found: the main job, and the tags that runs carry."""
+"""Names by which runs are found: jobs, and the tags that runs carry."""
+
+from assets.at_work import MAIN_RUN_TAG as MAIN_RUN_TAG
 
 MAIN_JOB = "materialize_study"
+MAINTENANCE_JOB = "maintenance"
 STUDY_TAG = "featurelake/study"
-MAIN_RUN_TAG = "featurelake/main_run"
 # The UI lists a job's runs by this tag, which its own launches carry; runs in process need it set.
 IN_UI_TAGS = {".dagster/repository": "__repository__@featurelake"}
 # orchestration/dagster.yaml lets the queue start one run with this tag at a time.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 
@@ -31,7 +31,7 @@ class StagePartition:
 
     job: str
     partition_key: str
-    spec: Spec
+    spec: Spec = field(compare=False)  # a study with groups has no hash
 
     def __str__(self) -> str:
         return f"{self.job} {self.partition_key}"
@@ -134,11 +134,24 @@ class StudyRun:
         self._note([one for one in planned if not one.is_dirty], "reused")
         self._budget.spend(**self._ledger.spent_in(result.run_id))
         why = _why_failed(result)
-        if why is not None and self._ledger.has_decision(result.run_id, OVER_BUDGET):
-            self.context.log.warning("%s: %s", partition, why)
-        elif why is not None:
-            self.failed[partition] = why
-            self.context.log.error("%s failed: %s", partition, why)
+        if why is None:
+            return
+        decisions = self._ledger.decisions_in(result.run_id)
+        left = [one for one in dirty if one.asset not in decisions]
+        stopped = [asset for asset, decision in decisions.items() if decision == OVER_BUDGET]
+        if stopped:
+            self._note(left, OVER_BUDGET, f"left, as the budget was spent in {stopped[0]}")
+            self.context.log.warning("%s: left for the next run: %s", partition, why)
+            return
+        for one in left:
+            failed_itself = why.startswith(f"{one.asset}: ")
+            self._note(
+                [one],
+                "failed" if failed_itself else "skipped",
+                why if failed_itself else f"not run, because of {why}",
+            )
+        self.failed[partition] = why
+        self.context.log.error("%s failed: %s", partition, why)
 
     def _note(self, planned: list[Planned], decision: str, reason: str | None = None) -> None:
         """Remember for the ledger; what is current is reused whatever stands in the way."""

@@ -17,18 +17,20 @@ BUDGET_TAG = "featurelake/budget"
 class BudgetSpent(RuntimeError):
     """A batch needs more calls than the run may still make; what was answered is in the cache."""
 
-    def __init__(self, message: str, n_calls_made: int) -> None:
-        super().__init__(message)
-        self.n_calls_made = n_calls_made
-
 
 @dataclass
 class CallBudget:
-    """None stands for no limit; `deadline` is in seconds since 1970."""
+    """None stands for no limit; `deadline` is in seconds since 1970.
+
+    `n_taken` and `usd_taken` count the calls that were taken from this very object and their price,
+    which is None once the price of one was not known.
+    """
 
     calls: int | None = None
     usd: float | None = None
     deadline: float | None = None
+    n_taken: int = field(default=0, init=False)
+    usd_taken: float | None = field(default=0.0, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @classmethod
@@ -56,10 +58,21 @@ class CallBudget:
                 return False
             if self.calls is not None:
                 self.calls -= 1
+            self.n_taken += 1
             return True
 
+    def note_price(self, usd: float | None) -> None:
+        """Take off the price of a call that was taken; None: not known."""
+        with self._lock:
+            if usd is None or self.usd_taken is None:
+                self.usd_taken = None
+            else:
+                self.usd_taken += usd
+            if self.usd is not None:
+                self.usd -= usd or 0.0
+
     def spend(self, *, calls: int = 0, usd: float = 0.0) -> None:
-        """Take off what was spent."""
+        """Take off what others have spent."""
         with self._lock:
             if self.calls is not None:
                 self.calls -= calls

@@ -86,8 +86,7 @@ class ChatModel:
         if len(sent) < len(to_send):
             raise BudgetSpent(
                 f"{purpose}: {self._budget.spent_because}; {len(sent)} of {len(to_send)} calls "
-                "were made and are kept, the others are left for the next run",
-                len(sent),
+                "were made and are kept, the others are left for the next run"
             )
 
         in_order: list[ChatReply] = []
@@ -124,14 +123,16 @@ class ChatModel:
 
     def _reply(self, request: ChatRequest, stop: _BatchStop) -> ChatReply | None:
         """None where the budget is spent and nothing was sent."""
-        if not self._budget.take_call():
-            return None
         try:
+            stop.check()
+            if not self._budget.take_call():
+                return None
             answer = self._endpoint.call(request, may_go_on=stop.check)
         except CallFailed as failure:
             stop.note(failure)
             return self._failed(request, failure.reason)
         stop.note_answer()
+        self._budget.note_price(self._usd(answer))
         if request.json_schema is not None:
             try:
                 answer = replace(answer, text=json_answer(answer.text, request.json_schema))
@@ -141,7 +142,6 @@ class ChatModel:
                     cut = f"; it was cut off at max_tokens={request.max_tokens}"
                 return replace(self._ok(request, answer), status="failed", reason=f"{error}{cut}")
         reply = self._ok(request, answer)
-        self._budget.spend(usd=reply.usd or 0.0)
         if self._cache:
             self._cache.write(reply.request_hash, answer)
         return reply

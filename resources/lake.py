@@ -322,9 +322,7 @@ class Lake:
                 cursor.execute("ROLLBACK")
             raise
 
-    def _insert(
-        self, cursor: duckdb.DuckDBPyConnection, table: Table, frame: pl.DataFrame
-    ) -> None:
+    def _insert(self, cursor: duckdb.DuckDBPyConnection, table: Table, frame: pl.DataFrame) -> None:
         cursor.register("rows_to_add", frame.select(table.column_names).to_arrow())
         try:
             cursor.execute(f'INSERT INTO "{table.name}" BY NAME SELECT * FROM rows_to_add')

@@ -102,13 +102,14 @@ class Ledger:
         ).row(0)
         return {"calls": calls, "usd": usd}
 
-    def has_decision(self, run_id: str, decision: str) -> bool:
-        """Whether a run came to a decision about any partition."""
-        return bool(
+    def decisions_in(self, run_id: str) -> dict[str, str]:
+        """What a run of a stage job decided about each asset that it came to."""
+        return dict(
             self.lake.query(
-                f"SELECT count(*) FROM {RUN_LEDGER.name} WHERE run_id = ? AND decision = ?",
-                [run_id, decision],
-            ).item()
+                f"SELECT asset, decision FROM {RUN_LEDGER.name} WHERE run_id = ? "
+                "ORDER BY considered_at",
+                [run_id],
+            ).iter_rows()
         )
 
     def append(self, entries: Iterable[Entry], *, run_id: str) -> None:

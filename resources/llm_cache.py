@@ -7,6 +7,7 @@ connection behind a lock; processes share the file. Only answers with status ok 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sqlite3
@@ -115,3 +116,17 @@ class LlmCache:
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+
+def answer_times(folder: Path, request_hashes: Iterable[str]) -> dict[str, str]:
+    """When requests were answered (ISO 8601, UTC), of those in a folder's cache; read only."""
+    path = Path(folder) / FILE_NAME
+    if not path.exists():
+        return {}
+    wanted = json.dumps(list(request_hashes))
+    query = (
+        "SELECT request_hash, answered_at FROM answers "
+        "WHERE request_hash IN (SELECT value FROM json_each(?))"
+    )
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return dict(connection.execute(query, [wanted]).fetchall())

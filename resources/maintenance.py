@@ -26,7 +26,6 @@ from pathlib import Path
 import duckdb
 import filelock
 
-from assets.activations.captured_documents import CapturedDocuments
 from assets.activations.tables import ACTIVATION_SHARDS
 from resources.lake import CATALOG_NAME, Lake
 from resources.lake_tables import LakeError
@@ -226,6 +225,8 @@ def _unused_files(
     used_before = safe_before.timestamp()
     shards = remove_shards(lake.shards_folder, needed, used_before, is_dry=is_dry)
     if shards.n_items and not is_dry:
+        from assets.activations.captured_documents import CapturedDocuments
+
         with contextlib.closing(CapturedDocuments(lake.shards_folder)) as index:
             index.forget_missing()
     scratch = remove_scratch(lake.scratch_folder, used_before, is_dry=is_dry)

@@ -61,3 +61,26 @@ def write_study(folder: Path, **changes: Any) -> Path:
     path = folder / f"{content['name']}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+# One layer near the model's end, two small fits, an LLM at OPENAI_BASE_URL (counting_llm.py).
+QUICK_STUDY: dict[str, Any] = MINI_STUDY | {
+    "corpus": MINI_STUDY["corpus"]
+    | {"concepts": ["Monday", "red", "sushi"], "max_documents_per_concept": 10},
+    "models": [{"source": "smollm2-135m-instruct", "layers": [26]}],
+    "activations": {"max_tokens_per_document": 32},
+    "fits": [
+        MINI_STUDY["fits"][0] | {"rank": 6},
+        {"method": "permuted", "rank": 4, "keep_fraction": 0.02, "max_iter": 20},
+    ],
+    "faithfulness": MINI_STUDY["faithfulness"]
+    | {"n_documents": 4, "n_documents_per_feature": 1, "max_features": 2},
+    "llm": {"model": "fake"},
+    "hierarchy": MINI_STUDY["hierarchy"] | {"groups": {"themes": ["Monday", "red"]}},
+    "steering": MINI_STUDY["steering"] | {"neutral_prompts": ["I think that"]},
+}
+
+
+def write_quick_study(folder: Path, **changes: Any) -> Path:
+    """The quick study, with `changes` in place of its sections, as a file in `folder`."""
+    return write_study(folder, **(QUICK_STUDY | changes))

@@ -34,12 +34,16 @@ class Platform:
             }
         )
 
-    def materialize(self, study: str = "mini") -> dg.ExecuteInProcessResult:
-        """The main job, as the UI launches it."""
+    def materialize(
+        self, study: str = "mini", *, within_budget: bool = False
+    ) -> dg.ExecuteInProcessResult:
+        """The main job, as the UI launches it; `within_budget`, as the nightly schedule does."""
         return (
             self.definitions()
             .resolve_job_def(MAIN_JOB)
             .execute_in_process(
-                instance=self.instance, run_config=run_config(study), raise_on_error=False
+                instance=self.instance,
+                run_config=run_config(study, within_budget=within_budget),
+                raise_on_error=False,
             )
         )

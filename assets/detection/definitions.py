@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.activations.tables import TOKENS
-from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS
+from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS, settings_in_effect
 from assets.corpus.tables import DOCUMENTS
 from assets.detection import prompts
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES, TABLES
@@ -28,17 +28,16 @@ RECIPE = Recipe(
     tables=TABLES,
     inputs=(
         *FITTED,
-        Input(LABELS, columns=("feature_id", "kind", "label", "status")),
+        Input(LABELS, columns=("feature_id", "kind", "label", "status", "reason")),
         SITE_ACTIVATIONS,
         Input(TOKENS, "site", columns=("row", "document_id", "row_norm", "is_massive")),
         CONCEPTS,
     ),
     settings=lambda spec: {
-        "detection": spec.study.detection,
+        "detection": settings_in_effect(spec.study.detection, spec),
         "activations": spec.study.activations.model_dump(
             include={"max_tokens_per_document", "massive_norm_ratio"}
         ),
-        "is_control": spec.fit.is_control,
     },
     prompts=lambda spec: prompt_versions(prompts),
     uses_model=True,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.activations.tables import TOKENS
-from assets.common_inputs import FIT_COEFFICIENTS, FITTED, SITE_TOKENS
+from assets.common_inputs import FIT_COEFFICIENTS, FIT_ROW, FITTED, SITE_TOKENS
 from assets.evidence.tables import BILINEAR_VIEW, CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
 from assets.partitions import SITE_FITS
@@ -23,7 +23,7 @@ CONTEXTS_RECIPE = Recipe(
     "contexts",
     stage="evidence",
     tables=(CONTEXTS,),
-    inputs=(*FITTED, FIT_COEFFICIENTS, SITE_TOKENS),
+    inputs=(FIT_ROW, FIT_COEFFICIENTS, SITE_TOKENS),
     settings=lambda spec: {
         "evidence": spec.study.evidence.model_dump(exclude={"n_vocab", "bilinear"})
     },

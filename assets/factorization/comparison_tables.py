@@ -41,6 +41,7 @@ FEATURE_MATCHES = Table(
             "Lake snapshot of the fit before; NULL for a first fit",
             nullable=True,
             minimum=0,
+            is_volatile=True,
         ),
     ),
     key=("site", "fit", "match"),

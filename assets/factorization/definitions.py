@@ -5,6 +5,7 @@ stay. Where there are none, a row of `factorizations` says why; the run fails ei
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,10 @@ def _files_read(spec: FitSpec, study_folder: Path) -> dict[str, str]:
     return {"sae_files": sae_fingerprint(folder)}
 
 
+def _is_supervised(spec: FitSpec) -> bool:
+    return spec.fit.is_supervised
+
+
 # What changes no number must not make a fit anew.
 NO_NUMBER_SETTINGS = {"device", "max_memory_gib", "kinds"}
 _TOKEN_COLUMNS = ("row", "document_id", "is_massive")
@@ -50,11 +55,12 @@ RECIPE = Recipe(
         Input(ACTIVATION_SHARDS, "site", columns=("sha256",)),
         Input(TOKENS, "input_site", columns=_TOKEN_COLUMNS),
         Input(ACTIVATION_SHARDS, "input_site", columns=("sha256",)),
-        CONCEPTS,
+        replace(CONCEPTS, when=_is_supervised),
     ),
     settings=lambda spec: {
         "fit": spec.fit.model_dump(exclude=NO_NUMBER_SETTINGS),
-        "detection": {"seed": spec.study.detection.seed},
+        # Halves the documents of each concept; only supervised methods see concepts.
+        **({"detection": {"seed": spec.study.detection.seed}} if _is_supervised(spec) else {}),
     },
     observed=_files_read,
 )

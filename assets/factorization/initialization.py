@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from assets.factorization.inputs import Divisor, neuron_rows
+from assets.factorization.inputs import Divisor, divided_rows
 from assets.factorization.sparse_rows import keep_largest, unit_rows
 from assets.factorization.token_blocks import TokenBlocks, sampled_rows
 
@@ -25,7 +25,7 @@ INITS: tuple[Init, ...] = ("random", "kmeans", "svd")
 # Rounds of spherical k-means: a start, not a clustering.
 KMEANS_ROUNDS = 5
 # Tokens that a start looks at: so many, and so many a feature.
-SAMPLE = 4_096
+SAMPLE = 2_048
 SAMPLE_PER_FEATURE = 20
 # Drawing first centres is the slow part: every so many-th of these is a candidate, as long as so
 # many are left.
@@ -46,14 +46,14 @@ def initial_dictionary(
 ) -> Float[Tensor, "k d"]:
     """Unit rows with at most `size` non-zeros, for activations divided by `divisor`."""
     if init == "random":
-        rows = neuron_rows(sampled_rows(blocks, n_features, generator), divisor).t()
+        rows = divided_rows(sampled_rows(blocks, n_features, generator), divisor)
     else:
         n_sampled = max(SAMPLE, SAMPLE_PER_FEATURE * n_features)
-        neurons = neuron_rows(sampled_rows(blocks, n_sampled, generator), divisor)
+        tokens = divided_rows(sampled_rows(blocks, n_sampled, generator), divisor)
         if init == "kmeans":
-            rows, _ = _spherical_kmeans(neurons, n_features, generator)
+            rows, _ = _spherical_kmeans(tokens, n_features, generator)
         else:
-            rows = _signed_singular_vectors(neurons, n_features)
+            rows = _signed_singular_vectors(tokens.t(), n_features)
     return _usable_rows(unit_rows(keep_largest(rows.contiguous(), size)), size, generator)
 
 
@@ -65,7 +65,7 @@ def initial_coefficients(
 ) -> Float[Tensor, "k n_tokens"]:
     """Positive coefficients (Yᵀ); `neurons` is Aᵀ."""
     if init == "kmeans":
-        _, members = _spherical_kmeans(neurons, n_features, generator)
+        _, members = _spherical_kmeans(neurons.t(), n_features, generator)
         start = torch.nn.functional.one_hot(members, n_features).t().to(neurons.dtype)
     elif init == "svd":
         start = _signed_singular_vectors(neurons, n_features) @ neurons
@@ -76,33 +76,33 @@ def initial_coefficients(
 
 
 def _spherical_kmeans(
-    neurons: Tensor, n_clusters: int, generator: torch.Generator
+    rows: Tensor, n_clusters: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Sums of each cluster's tokens, and each token's cluster, by cosine."""
-    centres = _spread_tokens(neurons, n_clusters, generator)
-    members = (centres @ neurons).argmax(dim=0)
+    centres = _spread_tokens(rows, n_clusters, generator)
+    members = (rows @ centres.t()).argmax(dim=1)
     sums = centres
     for _ in range(KMEANS_ROUNDS):
-        sums = _sums_of_clusters(neurons, members, n_clusters)
+        sums = _sums_of_clusters(rows, members, n_clusters)
         is_empty = torch.bincount(members, minlength=n_clusters) == 0
         centres = torch.where(is_empty[:, None], centres, unit_rows(sums))
-        members = (centres @ neurons).argmax(dim=0)
+        members = (rows @ centres.t()).argmax(dim=1)
     return torch.where((sums == 0).all(dim=1, keepdim=True), centres, sums), members
 
 
-def _sums_of_clusters(neurons: Tensor, members: Tensor, n_clusters: int) -> Tensor:
-    if neurons.is_cuda:
+def _sums_of_clusters(rows: Tensor, members: Tensor, n_clusters: int) -> Tensor:
+    if rows.is_cuda:
         # There index_add adds in any order, and the same fit would not give the same start.
-        return torch.nn.functional.one_hot(members, n_clusters).t().to(neurons) @ neurons.t()
-    sums = torch.zeros(n_clusters, neurons.shape[0], dtype=neurons.dtype)
-    return sums.index_add_(0, members, neurons.t().contiguous())
+        return torch.nn.functional.one_hot(members, n_clusters).t().to(rows) @ rows
+    sums = torch.zeros(n_clusters, rows.shape[1], dtype=rows.dtype)
+    return sums.index_add_(0, members, rows)
 
 
-def _spread_tokens(neurons: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def _spread_tokens(rows: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Unit rows of tokens drawn one by one, far from those drawn before (k-means++, by cosine)."""
     least = max(CANDIDATES, CANDIDATES_PER_FEATURE * size)
-    stride = max(1, min(SEEDING_STRIDE, neurons.shape[1] // least))
-    tokens = unit_rows(neurons[:, ::stride].t().contiguous())
+    stride = max(1, min(SEEDING_STRIDE, len(rows) // least))
+    tokens = unit_rows(rows[::stride])
     distances = (tokens != 0).any(dim=1).double().cpu().clamp(min=1e-12)
     chosen = []
     for _ in range(size):

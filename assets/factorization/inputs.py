@@ -124,6 +124,20 @@ def neuron_rows(
     return rows.div_(divisor[:, None] if isinstance(divisor, Tensor) else divisor)
 
 
+def divided_rows(
+    matrix: Float[Tensor, "n_tokens d"], divisor: Divisor
+) -> Float[Tensor, "n_tokens d"]:
+    """A / divisor with contiguous rows, one a token; what `neuron_rows` gives, transposed."""
+    dtype = torch.float64 if matrix.dtype == torch.float64 else torch.float32
+    rows = matrix.to(dtype, copy=True).contiguous()
+    if isinstance(divisor, FactorDivisor):
+        if divisor.row_power:
+            lengths = row_lengths(rows)
+            rows.div_((lengths / divisor.row_norm).pow_(divisor.row_power)[:, None])
+        divisor = divisor.neurons
+    return rows.div_(divisor)
+
+
 def row_lengths(rows: Float[Tensor, "n_tokens d"]) -> Float[Tensor, " n_tokens"]:
     """L2 norms of the rows, 1 for a row of zeros."""
     lengths = torch.linalg.vector_norm(rows, dim=1)

@@ -196,6 +196,7 @@ FACTORIZATIONS = Table(
             "Lake snapshot of the fit that this one went on from; NULL for a cold start",
             nullable=True,
             minimum=0,
+            is_volatile=True,
         ),
         Column(
             "activation_scale",

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from assets.activations.tables import TOKENS
-from assets.common_inputs import FIT_COEFFICIENTS, FITTED, SITE_ACTIVATIONS, SITE_TOKENS
+from assets.common_inputs import (
+    FIT_COEFFICIENTS,
+    FITTED,
+    SITE_ACTIVATIONS,
+    SITE_TOKENS,
+    settings_in_effect,
+)
 from assets.factorization.tables import COEFFICIENTS
 from assets.faithfulness.tables import FAITHFULNESS, FEATURE_FAITHFULNESS, TABLES
 from assets.fingerprints import code_version
@@ -28,9 +34,9 @@ RECIPE = Recipe(
     stage="faithfulness",
     tables=TABLES,
     inputs=(*FITTED, FIT_COEFFICIENTS, SITE_TOKENS, SITE_ACTIVATIONS),
+    # Batches change values by rounding only.
     settings=lambda spec: {
-        "faithfulness": spec.study.faithfulness,
-        "is_control": spec.fit.is_control,
+        "faithfulness": settings_in_effect(spec.study.faithfulness, spec, "batch_tokens")
     },
     uses_model=True,
 )

@@ -7,7 +7,7 @@ import dagster as dg
 from assets.activations.tables import TOKENS
 from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS, SITE_TOKENS
 from assets.corpus.tables import DOCUMENTS
-from assets.hierarchy.config import HierarchyConfig
+from assets.fingerprints import code_version
 from assets.hierarchy.group_tables import (
     GROUP_MEMBERS,
     GROUP_STEERING,
@@ -26,14 +26,27 @@ from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
 from assets.shared.plots import line_plot
 from assets.shared.progress import Progress
+from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.stage_run import StageRun, specs_of_checks, table_specs
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
 
-_GROUP_SETTINGS = {
-    name for name in HierarchyConfig.model_fields if name.startswith(("group", "member", "core"))
+# What each of the later two reads of the study's hierarchy; the tree reads all the others.
+_GROUP_SETTINGS = {"groups", "members_by", "core_share", "member_keep_fraction"}
+_STEERING_SETTINGS = {
+    "groups",
+    "core_share",
+    "member_keep_fraction",
+    "group_prompts",
+    "group_target_kl_nats",
+    "n_null_draws",
+    "seed",
 }
+_OF_STEERING = {"neutral_prompts", "tolerance", "max_evaluations", "max_strength_ratio"}
+
+# What makes the rows of group_steering, with what it imports.
+STEERING_MODULE = "assets.hierarchy.group_steering"
 
 TREE_RECIPE = Recipe(
     "hierarchy",
@@ -45,7 +58,9 @@ TREE_RECIPE = Recipe(
         SITE_ACTIVATIONS,
     ),
     settings=lambda spec: {
-        "hierarchy": spec.study.hierarchy.model_dump(exclude=_GROUP_SETTINGS),
+        "hierarchy": spec.study.hierarchy.model_dump(
+            exclude=(_GROUP_SETTINGS | _STEERING_SETTINGS) - {"seed"}
+        ),
         "max_memory_gib": spec.fit.max_memory_gib,
     },
 )
@@ -65,7 +80,10 @@ STEERING_RECIPE = Recipe(
     stage="hierarchy",
     tables=STEERING_TABLES,
     inputs=(*FITTED, Input(GROUP_MEMBERS), CONCEPTS),
-    settings=lambda spec: {"hierarchy": spec.study.hierarchy, "steering": spec.study.steering},
+    settings=lambda spec: {
+        "hierarchy": spec.study.hierarchy.model_dump(include=_STEERING_SETTINGS),
+        "steering": spec.study.steering.model_dump(include=_OF_STEERING),
+    },
     uses_model=True,
 )
 RECIPES = (TREE_RECIPE, GROUPS_RECIPE, STEERING_RECIPE)
@@ -233,14 +251,19 @@ def group_steering(
 
 
 def _steer_groups(run: StageRun) -> Iterator[dg.MaterializeResult]:
+    import polars as pl
+
     from assets.hierarchy.core_neurons import member_rows
     from assets.hierarchy.group_members import members_of
+    from assets.hierarchy.group_reuse import steering_fingerprint
     from assets.hierarchy.group_steering import measured_tokens, plan_interventions, steer_groups
     from assets.hierarchy.group_summary import group_metadata
+    from assets.shared.row_reuse import reusable_rows
+    from assets.steering.forward_count import count_forward_tokens
 
     spec = run.fit()
     config, steering = spec.study.hierarchy, spec.study.steering
-    frame = GROUP_STEERING.empty().drop(GROUP_STEERING.partition_by)
+    frame, forward_tokens = GROUP_STEERING.empty().drop(GROUP_STEERING.partition_by), 0
     if config.groups:
         subject = run.subject()
         fitted = run.fitted(spec)
@@ -264,27 +287,52 @@ def _steer_groups(run: StageRun) -> Iterator[dg.MaterializeResult]:
             )
         ]
         prompts = dict.fromkeys((*steering.neutral_prompts, *config.group_prompts))
-        with Progress(run.log, "steering by groups", len(interventions), "curves") as progress:
+        prompt_ids = [subject.tokenizer(prompt)["input_ids"] for prompt in prompts]
+        tokens = measured_tokens(
+            subject.tokenizer, documents["concept"].drop_nulls().unique().sort().to_list()
+        )
+        made_with = steering_fingerprint(
+            interventions,
+            tokens,
+            prompt_ids,
+            (
+                config.group_target_kl_nats,
+                steering.tolerance,
+                steering.max_evaluations,
+                steering.max_strength_ratio,
+                code_version("hierarchy", (STEERING_MODULE,)),
+                subject.revision,
+                subject.dtype,
+                spec.site.activation_site.key,
+            ),
+        )
+        if reusable_rows(run.lake.read(GROUP_STEERING, spec.partition), [made_with]):
+            yield from run.keep(STEERING_TABLES)
+            return
+        with (
+            Progress(run.log, "steering by groups", len(interventions), "curves") as progress,
+            count_forward_tokens(subject.model) as count,
+        ):
             frame = steer_groups(
                 subject.model,
                 spec.site.activation_site,
                 interventions,
-                measured_tokens(
-                    subject.tokenizer, documents["concept"].drop_nulls().unique().sort().to_list()
-                ),
+                tokens,
                 {name: concepts for name, (concepts, _) in of_group.items()},
-                [subject.tokenizer(prompt)["input_ids"] for prompt in prompts],
+                prompt_ids,
                 target_kl_nats=config.group_target_kl_nats,
                 tolerance=steering.tolerance,
                 max_evaluations=steering.max_evaluations,
                 max_strength_ratio=steering.max_strength_ratio,
                 on_progress=progress.reach,
-            )
+            ).with_columns(pl.lit(made_with).alias(ROW_FINGERPRINT.name))
+        forward_tokens = count.n_tokens
     yield from run.write(
         {GROUP_STEERING: frame},
         metadata={
             GROUP_STEERING.name: {
-                name: dg.MetadataValue.md(text) for name, text in group_metadata(frame).items()
+                "forward_tokens": forward_tokens,
+                **{name: dg.MetadataValue.md(text) for name, text in group_metadata(frame).items()},
             }
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
 GROUP_NAME = Column(
@@ -150,6 +151,7 @@ GROUP_STEERING = Table(
         ),
         Column("is_converged", "BOOLEAN", "The achieved KL is within the tolerance of the target"),
         *status_columns("ok; shared_token; not_reached; failed; not_attempted (no such neurons)"),
+        ROW_FINGERPRINT,
     ),
     key=("site", "fit", "group_name", "intervention", "steered", "draw", "measured_concept"),
     partition_by=("site", "fit"),

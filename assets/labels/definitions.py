@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.common_inputs import FIT_COEFFICIENTS, FITTED
+from assets.common_inputs import FIT_COEFFICIENTS, FIT_ROW, settings_in_effect
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
 from assets.labels import prompts
@@ -22,8 +22,8 @@ RECIPE = Recipe(
     "labels",
     stage="labels",
     tables=(LABELS, LABEL_SCORES),
-    inputs=(*FITTED, FIT_COEFFICIENTS, Input(CONTEXTS), Input(VOCAB_PROJECTION)),
-    settings=lambda spec: {"labels": spec.study.labels, "is_control": spec.fit.is_control},
+    inputs=(FIT_ROW, FIT_COEFFICIENTS, Input(CONTEXTS), Input(VOCAB_PROJECTION)),
+    settings=lambda spec: {"labels": settings_in_effect(spec.study.labels, spec)},
     prompts=lambda spec: prompt_versions(prompts),
     uses_llm=True,
 )

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -152,10 +151,11 @@ def _draw_foils(
     salt: tuple[int, ...],
 ) -> list[str]:
     """`n` different labels that are not `label`: other features', else spare ones."""
-    drawn = np.argsort(mixed(text_hashes(["foil"], *salt)[0], feature_ids), kind="stable").tolist()
-    spare = np.argsort(text_hashes(SPARE_FOILS, *salt), kind="stable").tolist()
+    drawn = np.argsort(mixed(text_hashes(["foil"], *salt)[0], feature_ids), kind="stable")
+    spare = np.argsort(text_hashes(SPARE_FOILS, *salt), kind="stable")
     pool: dict[str, str] = {}
-    for foil in chain((others[i] for i in drawn), (SPARE_FOILS[i] for i in spare)):
+    foils: list[str] = [others[int(i)] for i in drawn] + [SPARE_FOILS[int(i)] for i in spare]
+    for foil in foils:
         if foil.casefold() != label.casefold():
             pool.setdefault(foil.casefold(), foil)
         if len(pool) == n:

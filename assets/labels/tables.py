@@ -109,7 +109,14 @@ LLM_CALLS = Table(
         Column(
             "completion_tokens", "INTEGER", "Tokens written", "tokens", nullable=True, minimum=0
         ),
-        Column("seconds", "DOUBLE", "Time of the call when it was made", "seconds", minimum=0.0),
+        Column(
+            "seconds",
+            "DOUBLE",
+            "Time of the call when it was made",
+            "seconds",
+            minimum=0.0,
+            is_volatile=True,
+        ),
         Column(
             "usd",
             "DOUBLE",
@@ -117,8 +124,9 @@ LLM_CALLS = Table(
             "USD",
             nullable=True,
             minimum=0.0,
+            is_volatile=True,
         ),
-        Column("was_reused", "BOOLEAN", "Answered from the cache, no call made"),
+        Column("was_reused", "BOOLEAN", "Answered from the cache, no call made", is_volatile=True),
         *status_columns("ok; failed"),
     ),
     key=("site", "fit", "stage", "call_index"),

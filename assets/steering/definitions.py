@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.common_inputs import FIT_COEFFICIENTS, FITTED
+from assets.common_inputs import FIT_COEFFICIENTS, FITTED, settings_in_effect
 from assets.evidence.tables import VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
 from assets.fingerprints import code_version
@@ -35,7 +35,7 @@ RECIPE = Recipe(
         Input(LABELS, columns=("feature_id", "kind", "label", "status")),
         Input(VOCAB_PROJECTION, columns=("feature_id", "sign", "rank_in_sign", "token_id")),
     ),
-    settings=lambda spec: {"steering": spec.study.steering, "is_control": spec.fit.is_control},
+    settings=lambda spec: {"steering": settings_in_effect(spec.study.steering, spec)},
     prompts=lambda spec: judge_versions(spec.study.steering.judge),
     uses_model=True,
     uses_llm=True,

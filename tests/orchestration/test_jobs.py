@@ -5,8 +5,8 @@ from pathlib import Path
 import dagster as dg
 from mini_study import write_study
 
-from orchestration.study_run import partitions_of
 from orchestration.partition_sync import sync_partitions
+from orchestration.study_run import partitions_of
 from resources.study import StudiesResource
 
 MODELS = [{"source": "smollm2-135m-instruct", "layers": [5, 15]}]

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from toy_table import COMMIT, PARTITION, TABLE, toys
 
 from orchestration import run_maintenance
-from orchestration.maintenance import MAINTENANCE_JOB, in_units, maintenance_run_config
+from orchestration.maintenance import in_units, maintenance_run_config
 from orchestration.run_maintenance import settings_of
+from orchestration.run_tags import MAINTENANCE_JOB
 from resources.lake import Lake
 
 FEW = {"keep_days": 0, "keep_last": 2}

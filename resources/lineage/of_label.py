@@ -1,0 +1,85 @@
+"""Label ← LLM call (prompt) ← contexts shown (sentence, file and row), promoted tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from assets.corpus.tables import DOCUMENTS
+from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
+from assets.labels.evidence_shown import shown_contexts
+from assets.labels.tables import LABELS
+from resources.lineage.provenance import Made
+from resources.lineage.step import FeatureRows, Step
+
+N_TOKENS = 10
+
+
+def label_steps(rows: FeatureRows) -> list[Step]:
+    """A step for each kind of label; contexts that two of them read stand under the first."""
+    made = rows.made(LABELS)
+    contexts, promoted = _contexts_step(rows, made), _promoted_step(rows)
+    evidence = {"input": contexts, "output": promoted, "token_summary": contexts}
+    steps: list[Step] = []
+    for row in rows.rows(LABELS):
+        said = repr(row["label"]) if row["status"] == "ok" else f"{row['status']}, {row['reason']}"
+        source = evidence[row["kind"]]
+        calls = rows.calls([row["request_hash"]], made)
+        names = ("kind", "label", "status", "reason", "request_hash")
+        steps.append(
+            Step(
+                "label",
+                f"{row['kind']}: {said}",
+                {name: row[name] for name in names},
+                made,
+                (*calls, source),
+            )
+        )
+        if source is contexts:
+            evidence["token_summary"] = replace(source, text="see above", sources=())
+    return steps or [Step("label", "none: labels was not made for this feature", made=made)]
+
+
+def _contexts_step(rows: FeatureRows, labels: Made) -> Step:
+    """The contexts that the labeller was shown, each with the file and row of its document."""
+    frame = rows.lake.frame(CONTEXTS, {**rows.key.partition, "feature_id": rows.key.feature_id})
+    limit = labels.parts.get("settings.labels.n_contexts_shown")
+    shown = shown_contexts(frame, int(limit) if limit else len(frame)).get(rows.key.feature_id, [])
+    documents = {
+        row["document_id"]: row
+        for row in rows.lake.rows(
+            DOCUMENTS,
+            {"study": rows.key.study, "status": "ok"},
+            any_of={"document_id": sorted({row["document_id"] for row in shown})},
+        )
+    }
+    sentences = tuple(_context_step(row, documents.get(row["document_id"])) for row in shown)
+    said = f"{len(shown)} shown" if limit else f"{len(shown)} that may have been shown"
+    return Step("contexts", said, {"n_shown": len(shown)}, rows.made(CONTEXTS), sentences)
+
+
+def _context_step(row: Mapping[str, Any], document: Mapping[str, Any] | None) -> Step:
+    if document is None:
+        origin = f"document {row['document_id']}, not in the corpus (any more)"
+    else:
+        origin = f"document {row['document_id']}, {document['source']} row {document['source_row']}"
+    names = ("kind", "rank_in_kind", "coefficient", "peak_token", "marked_text", "document_id")
+    facts = {name: row[name] for name in names}
+    facts |= {
+        name: None if document is None else document[name]
+        for name in ("source", "source_row", "concept")
+    }
+    return Step(
+        "context", f"{row['kind']} {row['coefficient']:.3g} {row['marked_text']!r}: {origin}", facts
+    )
+
+
+def _promoted_step(rows: FeatureRows) -> Step:
+    tokens = [row["token"] for row in rows.rows(VOCAB_PROJECTION, sign="+")]
+    return Step(
+        "promoted_tokens",
+        ", ".join(repr(token) for token in tokens[:N_TOKENS]) or "none",
+        {"tokens": tokens},
+        rows.made(VOCAB_PROJECTION),
+    )

@@ -1,0 +1,106 @@
+"""A night stops at its budget, says what it left, and the nights together equal one long run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from answering_endpoint import AnsweringEndpoint
+from nightly_study import ASSETS, CALLS, contents, decisions, night, write_nightly_study
+from platform_of_test import Platform
+
+from resources.study import StudyError, load_study
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
+    with AnsweringEndpoint() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+        yield endpoint
+
+
+def test_nights_within_a_budget_equal_one_run_without(
+    platform: Platform, endpoint: AnsweringEndpoint, tmp_path: Path
+) -> None:
+    studies = platform.root / "studies"
+    write_nightly_study(studies)
+    (tmp_path / "twin").mkdir()
+    with dg.DagsterInstance.ephemeral(str(tmp_path / "twin")) as instance:
+        whole = Platform(tmp_path / "twin", instance, platform.cache_folder)
+        write_nightly_study(whole.root / "studies")
+        assert whole.materialize().success
+        wanted, calls = contents(whole), sorted(endpoint.take_requests())
+    assert len(calls) == CALLS
+
+    write_nightly_study(studies, budget={"llm_calls": 5})
+    sent, n_nights = [], 0
+    while not n_nights or "over_budget" in rows["decision"]:
+        rows = night(platform)
+        n_nights += 1
+        of_night = endpoint.take_requests()
+        sent += of_night
+        assert len(of_night) <= 5
+        assert rows["llm_calls_made"].sum() == len(of_night)
+        left = rows.filter(decision="over_budget")
+        if n_nights == 1:
+            assert left["asset"].to_list() == ["steering", "catalogue"]
+        assert left["reason"].str.contains("budget").all()
+        assert rows.filter(decision="failed").is_empty()
+        for table in ("calibrations", "steered_texts", "steering_scores", "features"):
+            # Nothing of a stage that was stopped is written.
+            assert (table in {key[2] for key in contents(platform)}) == left.is_empty(), table
+    assert n_nights == 3
+    assert sorted(sent) == calls
+    assert contents(platform) == wanted
+    assert night(platform)["decision"].to_list() == ["reused"] * ASSETS
+    assert endpoint.take_requests() == []
+
+
+def test_what_one_asset_has_spent_is_counted_over_its_batches(
+    platform: Platform, endpoint: AnsweringEndpoint
+) -> None:
+    write_nightly_study(platform.root / "studies", budget={"llm_calls": 2})
+    rows = night(platform)
+    assert len(endpoint.take_requests()) == 2  # the label, and one of the calls that score it
+    stopped = rows.filter(asset="labels")
+    assert stopped["decision"].to_list() == ["over_budget"]
+    assert stopped["llm_calls_made"].to_list() == [2]
+    assert stopped["usd"].to_list() == [pytest.approx(2 * 1.0)]
+    assert "1 of 2 calls were made and are kept" in stopped["reason"][0]
+    left = rows.filter(decision="over_budget")["asset"].to_list()
+    assert left == ["labels", "catalogue", "detection", "steering"]
+
+
+def test_a_budget_in_usd_stops_too(platform: Platform, endpoint: AnsweringEndpoint) -> None:
+    write_nightly_study(platform.root / "studies", budget={"usd": 3.5})
+    rows = night(platform)
+    assert len(endpoint.take_requests()) == 4  # the fourth overdraws it
+    assert rows["usd"].sum() == pytest.approx(4.0)
+    assert "the budget in USD is spent" in rows.filter(asset="detection")["reason"][0]
+
+
+def test_without_a_minute_nothing_is_run(platform: Platform, endpoint: AnsweringEndpoint) -> None:
+    write_nightly_study(platform.root / "studies", budget={"minutes": 0})
+    rows = night(platform)
+    assert len(rows) == ASSETS
+    assert set(rows["decision"]) == {"over_budget"}
+    assert set(rows["reason"]) == {"the budget's minutes are over"}
+    assert platform.lake.table_names() == {"run_ledger"}
+    assert endpoint.take_requests() == []
+    assert len(platform.instance.get_runs()) == 1
+    # What the same lake is asked for without a budget is made.
+    assert platform.materialize().success
+    assert decisions(platform)["decision"].to_list().count("computed") == ASSETS
+
+
+def test_a_budget_in_usd_needs_prices(tmp_path: Path) -> None:
+    write_nightly_study(tmp_path, budget={"usd": 1.0})
+    text = (tmp_path / "mini.yaml").read_text()
+    unpriced = tmp_path / "unpriced.yaml"
+    unpriced.write_text("\n".join(li for li in text.splitlines() if "usd_per_million" not in li))
+    assert load_study(tmp_path / "mini.yaml").nightly.budget.usd == 1.0
+    with pytest.raises(StudyError, match="usd_per_million_prompt_tokens"):
+        load_study(unpriced)

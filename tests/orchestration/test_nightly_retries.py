@@ -1,0 +1,67 @@
+"""What failed in one night and may pass is tried again in the next, three times; nothing else is."""
+
+from collections.abc import Iterator
+
+import pytest
+from answering_endpoint import AnsweringEndpoint
+from nightly_study import ASSETS, CALLS, contents, night, write_nightly_study
+from platform_of_test import Platform
+
+pytestmark = pytest.mark.slow
+SECOND_JUDGE = "Rate from 0 to 2 how well"
+
+
+@pytest.fixture
+def endpoint(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
+    with AnsweringEndpoint() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+        write_nightly_study(platform.root / "studies")
+        yield endpoint
+
+
+def n_failed_scores(platform: Platform) -> int:
+    return platform.lake.query(
+        "SELECT count(*) FROM steering_scores WHERE status IN ('failed', 'partial')"
+    ).item()
+
+
+def test_a_healthy_night_mends_what_failed_and_sends_nothing_twice(
+    platform: Platform, endpoint: AnsweringEndpoint
+) -> None:
+    endpoint.fails = lambda prompt: SECOND_JUDGE in prompt
+    first = night(platform)
+    failed = [prompt for prompt in endpoint.take_requests() if SECOND_JUDGE in prompt]
+    assert len(failed) == 3
+    steering = first.filter(asset="steering")
+    assert steering["llm_calls_failed"].to_list() == [3]
+    assert steering["rows_to_retry"][0] == n_failed_scores(platform) > 0
+
+    endpoint.fails = lambda prompt: False
+    second = night(platform)
+    assert sorted(endpoint.take_requests()) == sorted(failed)
+    made = second.filter(decision="computed")
+    assert made["asset"].to_list() == ["steering", "catalogue"]
+    assert made["reason"][0].startswith(f"{steering['rows_to_retry'][0]} rows failed")
+    assert made["reason"][0].endswith("attempt 2")
+    assert "changed" in made["reason"][1]
+    assert made["forward_tokens"][0] == 0  # strengths and texts stay
+    assert n_failed_scores(platform) == 0
+    assert set(night(platform)["decision"]) == {"reused"}
+
+
+def test_what_fails_three_times_is_left(platform: Platform, endpoint: AnsweringEndpoint) -> None:
+    endpoint.fails = lambda prompt: SECOND_JUDGE in prompt
+    night(platform)
+    assert len(endpoint.take_requests()) == CALLS
+    after = contents(platform)
+    for attempt in (2, 3):
+        rows = night(platform)
+        # The same content again, so what reads it is left alone.
+        assert rows.filter(decision="computed")["asset"].to_list() == ["steering"]
+        assert rows.filter(asset="steering")["attempt"].to_list() == [attempt]
+        assert len(endpoint.take_requests()) == 3
+        assert contents(platform) == after
+    assert night(platform)["decision"].to_list() == ["reused"] * ASSETS
+    assert endpoint.take_requests() == []
+    assert n_failed_scores(platform) > 0
