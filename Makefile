@@ -11,7 +11,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export Q
 
 .PHONY: setup demo run test test-fast check format ui sql dictionary bench-factorization ablation \
-	changes maintain
+	changes maintain bench-rerun plan why
 
 setup: $(STAMP)
 
@@ -47,6 +47,10 @@ bench-factorization: setup
 ablation: setup
 	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_ablation.py
 
+# What a rerun costs against a whole run, and runs killed on their way; about half an hour.
+bench-rerun: setup
+	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_rerun.py
+
 check: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,6 +72,15 @@ ui: setup $(DAGSTER_HOME)/dagster.yaml
 # A DuckDB shell with the lake attached, or one query: make sql Q="SELECT …"
 sql: setup
 	@$(BIN)/python -m orchestration.sql_shell
+
+# What a run would do and cost: make plan STUDY=demo; with ALL=1 each partition in its own line.
+plan: setup $(DAGSTER_HOME)/dagster.yaml
+	@$(BIN)/python -m orchestration.show_plan
+
+# Why a feature is called what it is: make why FEATURE='<site> | <fit> | <id>', or FEATURE=12 SITE=L25
+# FIT=snmf; AT= a snapshot or a time, JSON=1 for JSON.
+why: setup $(DAGSTER_HOME)/dagster.yaml
+	@$(BIN)/python -m orchestration.show_why
 
 # What is new in the catalogue: make changes FROM=12 TO=57 STUDY=demo (all of them optional).
 changes: setup $(DAGSTER_HOME)/dagster.yaml

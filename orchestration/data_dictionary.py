@@ -22,6 +22,7 @@ STAGES = (
     "steering",
     "hierarchy",
     "catalogue",
+    "ledger",
 )
 DICTIONARY_FILE = Path(__file__).resolve().parent.parent / "docs" / "data_dictionary.md"
 INTRODUCTION = """# Data dictionary

@@ -41,15 +41,20 @@ def stale_partitions(
         for recipe in RECIPES
         for table in recipe.tables
     ],
+    can_subset=True,
 )
 def up_to_date(
+    context: dg.AssetCheckExecutionContext,
     studies: StudiesResource, lake: LakeResource, subject_models: SubjectModelResource
 ) -> Iterator[dg.AssetCheckResult]:
     stale = stale_partitions(studies, lake, subject_models)
     for recipe in RECIPES:
         of_asset = [one for one in stale if one.asset == recipe.name]
         certain = [one for one in of_asset if one.decision != "maybe"]
+        chosen = {key.asset_key.to_user_string() for key in context.selected_asset_check_keys}
         for table in recipe.tables:
+            if table.name not in chosen:
+                continue
             yield dg.AssetCheckResult(
                 asset_key=table.name,
                 check_name=CHECK,

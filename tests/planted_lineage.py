@@ -87,7 +87,7 @@ class PlantedLake:
             self.lake.ensure_tables([RUN_LEDGER])
         self.snapshots[asset] = self.lake.replace(
             {**frames, **(side_frames or {})},
-            {**partition, "stage": "labels"},
+            {**partition, "stage": asset},
             Commit(asset, key, f"run of {asset}", f"fingerprint of {asset}"),
             appended=told if self.has_ledger else None,
         )
@@ -158,6 +158,7 @@ class PlantedLake:
         }
 
     def _evidence(self) -> None:
+        shown = (("top", 0, "d0"), ("top", 1, "gone"), ("held_out", 0, "d1"))
         contexts = [
             {
                 "feature_id": FEATURE,
@@ -168,11 +169,7 @@ class PlantedLake:
                 "peak_token": "Monday",
                 "marked_text": f"{kind} {rank} «Monday»",
             }
-            for kind, rank, document in (
-                ("top", 0, "d0"),
-                ("top", 1, "gone"),
-                ("held_out", 0, "d1"),
-            )
+            for kind, rank, document in shown
         ]
         self.write("contexts", "fit", {CONTEXTS: rows(CONTEXTS, *contexts)})
         promoted = {"feature_id": FEATURE, "sign": "+", "rank_in_sign": 0, "token": " days"}
@@ -209,7 +206,7 @@ class PlantedLake:
             CONCEPT_DETECTION: rows(CONCEPT_DETECTION, {**detected, "status": "ok"}),
             PROBE_SENTENCES: rows(PROBE_SENTENCES, probe),
         }
-        self.write("detection", "fit", frames)
+        self.write("detection", "fit", frames, {LLM_CALLS: _calls("probes", "hash-of-probe")})
         of_feature = {"feature_id": FEATURE, **SETTING}
         text = {**of_feature, "text_index": 0, "prompt": "So", "text": " it is Monday.", "seed": 4}
         rated = {
@@ -226,7 +223,8 @@ class PlantedLake:
             STEERED_TEXTS: rows(STEERED_TEXTS, text),
             STEERING_SCORES: rows(STEERING_SCORES, rated),
         }
-        self.write("steering", "fit", frames)
+        calls = _calls("steering_judge", "hash-of-concept", "hash-of-fluency")
+        self.write("steering", "fit", frames, {LLM_CALLS: calls})
         delta = {"feature_id": FEATURE, "delta_cross_entropy": 0.25, "status": "ok"}
         frame = rows(FEATURE_FAITHFULNESS, delta)
         self.write("faithfulness", "fit", {FEATURE_FAITHFULNESS: frame})

@@ -35,6 +35,7 @@ from assets.factorization.frames import (
     factorization_frame,
 )
 from assets.factorization.identity import Identities, assign_identities, kept_identities
+from assets.factorization.mean_row import mean_row_of
 from assets.factorization.rank_choice import RankChoice
 from assets.factorization.refit import PreviousFit, Refit, kept_fit, plan_refit
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
@@ -101,7 +102,8 @@ def make_fit(
         fit = fit.model_copy(update={"rank": chosen, "rank_candidates": None})
     if kept is not None:
         fitted = source.project(fit, kept_fit(kept, documents, source.n_tokens))
-        scale, stability = kept.row["activation_scale"], kept.row["stability"]
+        scale, mean_row = kept.row["activation_scale"], kept.row["mean_row"]
+        stability = kept.row["stability"]
         stability_rows = kept.feature_stability
         documents = projected_documents(kept.documents, documents)
         identities = kept_identities(kept.features)
@@ -118,6 +120,7 @@ def make_fit(
             match_threshold=fit.match_threshold,
             split_threshold=fit.split_threshold,
         )
+        mean_row = mean_row_of(source.rows(), inputs.is_fit(fit)).tolist()
         seeds = source.stability(fit, fitted.dictionary)
         stability, stability_rows = seeds.mean, seeds.frame(identities.feature_ids)
     history = FitHistory(
@@ -127,6 +130,7 @@ def make_fit(
         started_from_snapshot=plan.snapshot,
         n_tokens_changed=change.n_changed if kept is not None and change is not None else 0,
         activation_scale=scale,
+        mean_row=mean_row,
         stability=stability,
         inputs_fingerprint=fingerprint,
         activations_digest=activations_digest(inputs.shards),

@@ -82,6 +82,7 @@ class FitHistory:
     started_from_snapshot: int | None = None
     n_tokens_changed: int = 0
     activation_scale: float | None = None
+    mean_row: Sequence[float] | None = None
     stability: float | None = None
     inputs_fingerprint: str | None = None
     activations_digest: str | None = None

@@ -207,6 +207,13 @@ FACTORIZATIONS = Table(
             minimum=0,
         ),
         Column(
+            "mean_row",
+            "FLOAT[]",
+            "Mean activation of the tokens the dictionary was fitted on; NULL in fits from before "
+            "0.3.0",
+            nullable=True,
+        ),
+        Column(
             "stability",
             "DOUBLE",
             "Mean matched cosine of the features with fits from stability_seeds other seeds; NULL "

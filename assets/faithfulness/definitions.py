@@ -1,24 +1,28 @@
-"""The faithfulness assets of one fit: `faithfulness` and `feature_faithfulness`."""
+"""The faithfulness assets of one fit: runs of documents, and the two tables made of them."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
 
 import dagster as dg
 
 from assets.activations.tables import TOKENS
 from assets.common_inputs import (
     FIT_COEFFICIENTS,
-    FITTED,
+    FIT_ROW,
     SITE_ACTIVATIONS,
     SITE_TOKENS,
     settings_in_effect,
 )
-from assets.factorization.tables import COEFFICIENTS
-from assets.faithfulness.tables import FAITHFULNESS, FEATURE_FAITHFULNESS, TABLES
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY
+from assets.faithfulness.tables import (
+    FAITHFULNESS,
+    FAITHFULNESS_DOCUMENTS,
+    FEATURE_FAITHFULNESS,
+    TABLES,
+)
 from assets.fingerprints import code_version
 from assets.partitions import SITE_FITS
-from assets.recipe import Recipe
+from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram, markdown_plot
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun, specs_of_checks, table_specs
@@ -26,14 +30,20 @@ from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource
 
-if TYPE_CHECKING:
-    from assets.faithfulness.measure import Work
+# Runs that are reused one by one are made by this and what it imports.
+RUNS_MODULE = "assets.faithfulness.runs"
 
 RECIPE = Recipe(
     "faithfulness",
     stage="faithfulness",
     tables=TABLES,
-    inputs=(*FITTED, FIT_COEFFICIENTS, SITE_TOKENS, SITE_ACTIVATIONS),
+    inputs=(
+        replace(FIT_ROW, columns=(*(FIT_ROW.columns or ()), "mean_row")),
+        Input(DICTIONARY),
+        FIT_COEFFICIENTS,
+        SITE_TOKENS,
+        SITE_ACTIVATIONS,
+    ),
     # Batches change values by rounding only.
     settings=lambda spec: {
         "faithfulness": settings_in_effect(spec.study.faithfulness, spec, "batch_tokens")
@@ -60,14 +70,13 @@ def faithfulness_assets(
 
 
 def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
-    import polars as pl
     import torch
 
     from assets.activations.tokenization import special_prefix
+    from assets.factorization.mean_row import mean_row_of
     from assets.factorization.strength_order import strongest_features
-    from assets.faithfulness.fit import Fit, mean_row_of
+    from assets.faithfulness.fit import Fit
     from assets.faithfulness.measure import measure_faithfulness
-    from assets.faithfulness.reuse import Previous
     from assets.faithfulness.sample import sample_documents
 
     spec = run.fit()
@@ -84,17 +93,22 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
     sample = sample_documents(
         tokens, special_prefix(subject.tokenizer), config.n_documents, config.seed
     )
-    in_sample = [one.document.document_id for one in sample]
-    is_averaged = tokens.select(~pl.col("is_massive") & pl.col("document_id").is_in(in_sample))
-    offset = fitted.row["offset_vector"]
+    offset, mean_row = fitted.row["offset_vector"], fitted.row["mean_row"]
+    if mean_row is None:
+        # A fit from before 0.3.0: over the site's tokens, which every document moves.
+        pieces = (rows for _, rows in run.activations(spec.site).iter_shards(torch.float32))
+        mean = mean_row_of(pieces, ~torch.tensor(tokens["is_massive"].to_list()))
+    else:
+        mean = torch.tensor(mean_row)
     fit = Fit(
         feature_ids=fitted.feature_ids,
         dictionary=fitted.dictionary,
         coefficients=coefficients,
         offset=None if offset is None else torch.tensor(offset),
-        mean_row=mean_row_of(run.activations(spec.site), is_averaged.to_series().to_list()),
+        mean_row=mean,
     )
     limit = config.max_features_controls if spec.fit.is_control else config.max_features
+    code = code_version("faithfulness", (RUNS_MODULE,))
     with Progress(run.log, "faithfulness", len(sample), "runs of a document") as progress:
         measured = measure_faithfulness(
             subject.model,
@@ -104,22 +118,27 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
             strongest_features(coefficients, limit),
             config,
             limit=limit,
-            previous=Previous(
-                run.lake.read(FAITHFULNESS, spec.partition),
-                run.lake.read(FEATURE_FAITHFULNESS, spec.partition),
-                made_with=(code_version("faithfulness"), subject.revision, subject.dtype),
-            ),
+            made_with=(code, subject.revision, subject.dtype),
+            previous=run.lake.read(FAITHFULNESS_DOCUMENTS, spec.partition),
             on_progress=progress.reach,
         )
     shares = measured.replacements
     recovered = dict(shares.select("replacement", "recovered").drop_nulls().iter_rows())
     deltas = measured.features["delta_cross_entropy"].drop_nulls().to_list()
     yield from run.write(
-        {FAITHFULNESS: shares, FEATURE_FAITHFULNESS: measured.features},
+        {
+            FAITHFULNESS_DOCUMENTS: measured.documents,
+            FAITHFULNESS: shares,
+            FEATURE_FAITHFULNESS: measured.features,
+        },
         metadata={
+            FAITHFULNESS_DOCUMENTS.name: {
+                "rows_reused": measured.work.rows_reused,
+                "rows_computed": measured.work.rows_computed,
+                **asdict(measured.work.spent),
+            },
             FAITHFULNESS.name: {
                 **{f"recovered_{name}": share for name, share in recovered.items()},
-                **_counts(measured.replacements_work),
                 "recovered_by_replacement": dg.MetadataValue.md(
                     markdown_plot(
                         lambda axes: (
@@ -133,7 +152,6 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
                 ),
             },
             FEATURE_FAITHFULNESS.name: {
-                **_counts(measured.features_work),
                 "ablation_effects": dg.MetadataValue.md(
                     histogram(
                         deltas, "Change of cross-entropy without the feature", "nats", log=True
@@ -142,11 +160,3 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
             },
         },
     )
-
-
-def _counts(work: "Work") -> dict[str, int]:
-    return {
-        "rows_reused": work.rows_reused,
-        "rows_computed": work.rows_computed,
-        **asdict(work.spent),
-    }

@@ -1,4 +1,4 @@
-"""Ablations of a fit's features as rows of `feature_faithfulness`.
+"""Rows of `feature_faithfulness` from the runs of documents with a feature taken out.
 
 Means are over predictions, pooled over a feature's documents: Σ_d δ_d / Σ_d n_d. The standard
 error takes documents as the units (the linearised variance of a ratio; Cochran 1977, "Sampling
@@ -8,18 +8,15 @@ Techniques", section 6.4), since the tokens of one are alike; one document has n
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from assets.faithfulness.ablation import Ablation
+from assets.faithfulness.ablation import ABLATION
 from assets.faithfulness.tables import FEATURE_FAITHFULNESS
 
 NOT_ACTIVE = "never active before a document's last token in the sample"
-OF_THIS_RUN = ("feature_id", "n_documents_active", "seed")
-"""Columns that follow from the sample and the fit's ids, whatever the row was taken over from."""
 WORTHLESS = "no share: zeroing the site does not raise the cross-entropy of its documents"
 
 
@@ -35,26 +32,24 @@ def ratio_standard_error(
 
 
 def feature_frame(
-    ablations: Sequence[Ablation],
+    documents: pl.DataFrame,
     feature_ids: Sequence[int],
     is_measured: Collection[int],
     n_documents_active: Sequence[int],
     limit: int | None,
     seed: int,
-    *,
-    fingerprints: Mapping[int, str],
-    reused: Mapping[int, Mapping[str, Any]],
 ) -> pl.DataFrame:
     """Rows of `feature_faithfulness`, one a feature of the fit, without site and fit.
 
-    `feature_ids` and `n_documents_active` (documents of the sample in which it is active) follow
-    the dictionary's rows; `is_measured` are the dictionary rows within `limit` (the study's
-    max_features), the strongest. `fingerprints` are those of the features that have ablations;
-    `reused` maps the dictionary rows that were not run again to the rows that stand for them.
+    `documents` are rows of `faithfulness_documents`. `feature_ids` and `n_documents_active`
+    (documents of the sample in which it is active) follow the dictionary's rows; `is_measured` are
+    the dictionary rows within `limit` (the study's max_features), the strongest.
     """
-    by_feature: dict[int, list[Ablation]] = {}
-    for ablation in ablations:
-        by_feature.setdefault(ablation.feature, []).append(ablation)
+    delta = (pl.col("cross_entropy_replaced") - pl.col("cross_entropy_base")).alias("delta")
+    zero = documents.filter(replacement="zero").select("document_id", delta)
+    worth_of = dict(zero.iter_rows())
+    ablations = documents.filter(replacement=ABLATION).with_columns(delta)
+    of_feature = ablations.partition_by("feature_id", as_dict=True, maintain_order=True)
     rows = []
     for feature, feature_id in enumerate(feature_ids):
         row = {
@@ -64,13 +59,9 @@ def feature_frame(
             "n_tokens_active": 0,
             "n_tokens": 0,
             "seed": seed,
-            "row_fingerprint": fingerprints.get(feature),
         }
-        if feature in by_feature:
-            row |= _measured(by_feature[feature])
-        elif feature in reused:
-            old = reused[feature]
-            row |= {name: value for name, value in old.items() if name not in OF_THIS_RUN}
+        if (feature_id,) in of_feature:
+            row |= _measured(of_feature[(feature_id,)], worth_of)
         elif not n_documents_active[feature]:
             row |= {"status": "inactive", "reason": NOT_ACTIVE}
         else:
@@ -88,26 +79,24 @@ def feature_frame(
     return pl.DataFrame([{name: row.get(name) for name in schema} for row in rows], schema=schema)
 
 
-def _measured(ablations: Sequence[Ablation]) -> dict[str, object]:
-    active = np.array([a.n_active for a in ablations], dtype=np.float64)
-    elsewhere = np.array([a.n_elsewhere for a in ablations], dtype=np.float64)
-    deltas = np.array([a.delta_active + a.delta_elsewhere for a in ablations])
-    counts = active + elsewhere
-    worth = sum(a.zero_delta for a in ablations)
+def _measured(runs: pl.DataFrame, worth_of: Mapping[str, float]) -> dict[str, object]:
+    """One feature's columns; `worth_of` is what zeroing the site adds to a document's losses."""
+    deltas = runs["delta"].to_numpy()
+    counts = runs["n_tokens"].cast(pl.Float64).to_numpy()
+    n_active, n_tokens = int(runs["n_tokens_active"].sum()), int(runs["n_tokens"].sum())
+    delta, at_active = float(deltas.sum()), float(runs["delta_at_active"].to_numpy().sum())
+    n_elsewhere = n_tokens - n_active
+    worth = sum(worth_of[document] for document in runs["document_id"])
     return {
-        "n_documents": len(ablations),
-        "n_tokens_active": int(active.sum()),
-        "n_tokens": int(counts.sum()),
-        "delta_cross_entropy": float(deltas.sum() / counts.sum()),
+        "n_documents": len(runs),
+        "n_tokens_active": n_active,
+        "n_tokens": n_tokens,
+        "delta_cross_entropy": delta / n_tokens,
         "delta_standard_error": ratio_standard_error(deltas, counts),
-        "delta_at_active": sum(a.delta_active for a in ablations) / float(active.sum()),
-        "delta_elsewhere": (
-            sum(a.delta_elsewhere for a in ablations) / float(elsewhere.sum())
-            if elsewhere.any()
-            else None
-        ),
-        "kl_nats": sum(a.kl for a in ablations) / float(counts.sum()),
-        "share_of_zero_ablation": float(deltas.sum()) / worth if worth > 0 else None,
+        "delta_at_active": at_active / n_active,
+        "delta_elsewhere": (delta - at_active) / n_elsewhere if n_elsewhere else None,
+        "kl_nats": float(runs["kl_nats"].to_numpy().sum()) / n_tokens,
+        "share_of_zero_ablation": delta / worth if worth > 0 else None,
         "status": "ok",
         "reason": None if worth > 0 else WORTHLESS,
     }

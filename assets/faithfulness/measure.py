@@ -1,8 +1,7 @@
-"""One pass over the sampled documents: every replacement, and every planned ablation.
+"""The whole of a measurement: what is to be run, what of it is known, and both tables from it.
 
-A batch of documents is run once as it is; all that is asked of it is run from the site's block on
-before the next, so memory holds the logits of one batch. What the last materialization's rows
-already say is not run (reuse.py).
+The steps are in files of their own (sample.py, ablation.py, reuse.py, runs.py,
+recovered.py, feature_rows.py); here is only their order.
 """
 
 from __future__ import annotations
@@ -12,32 +11,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from jaxtyping import Float
-from torch import Tensor
 
-from assets.activations.batched_forward import length_sorted_batches
 from assets.activations.sites import ActivationSite
-from assets.faithfulness.ablation import Ablation, ablate, peak_coefficients, plan_ablations
+from assets.faithfulness.ablation import peak_coefficients, plan_ablations
 from assets.faithfulness.config import FaithfulnessConfig
 from assets.faithfulness.feature_rows import feature_frame
 from assets.faithfulness.fit import Fit
-from assets.faithfulness.recovered import DocumentLosses, faithfulness_frame
-from assets.faithfulness.replaced_forward import DocumentBatch, Spent
-from assets.faithfulness.replacements import (
-    REPLACEMENTS,
-    reconstructed_rows,
-    replacement_losses,
-)
-from assets.faithfulness.reuse import Previous, find_reusable, without
+from assets.faithfulness.recovered import faithfulness_frame
+from assets.faithfulness.replaced_forward import Spent
+from assets.faithfulness.reuse import run_fingerprints
+from assets.faithfulness.run_rows import documents_frame, known_sums
+from assets.faithfulness.runs import DocumentRun, run_documents, wanted_runs
 from assets.faithfulness.sample import SampledDocument, sampled_coefficients
+from assets.faithfulness.tables import FAITHFULNESS_DOCUMENTS
 
 
 @dataclass(frozen=True)
 class Work:
-    """Rows of one table taken over and made anew, and what was run for the latter.
+    """Rows of `faithfulness_documents` taken over and made anew, and what was run for the latter.
 
-    The runs of the documents as they are count for the replacements where these are made, else
-    for the ablations.
+    A row that another has the fingerprint of is run once, and counts with it.
     """
 
     rows_reused: int
@@ -47,12 +40,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Measured:
-    """Rows of both tables, and the work behind each."""
+    """Rows of `faithfulness_documents`, `faithfulness` and `feature_faithfulness`."""
 
+    documents: pl.DataFrame
     replacements: pl.DataFrame
     features: pl.DataFrame
-    replacements_work: Work
-    features_work: Work
+    work: Work
 
 
 def measure_faithfulness(
@@ -64,13 +57,15 @@ def measure_faithfulness(
     config: FaithfulnessConfig,
     *,
     limit: int | None = None,
-    previous: Previous | None = None,
+    made_with: Sequence[str] = (),
+    previous: pl.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Measured:
     """Every replacement on every document of the sample, and the ablations of `measured_ids`.
 
     `limit` is the study's cap that made `measured_ids`, named in the rows of the features left
-    out; `previous` what was measured before, taken over where nothing behind it has changed.
+    out. `made_with`: code version, model revision and number type; `previous` are the partition's
+    rows of `faithfulness_documents`, taken over where all that decides them is the same.
     Raises FaithfulnessError where the model can't be run from the site on.
     """
     coefficients = sampled_coefficients(sample, fit.coefficients, fit.feature_ids)
@@ -78,96 +73,39 @@ def measure_faithfulness(
     row_of = {feature_id: row for row, feature_id in enumerate(fit.feature_ids)}
     measured_rows = [row_of[feature_id] for feature_id in measured_ids]
     plan = plan_ablations(peaks, measured_rows, config.n_documents_per_feature)
-    reuse = find_reusable(
-        previous or Previous.none(), site, sample, coefficients, fit, plan, config
-    )
-    plan = without(plan, reuse.features)
-    is_replacing = reuse.replacements is None
-    to_run = list(range(len(sample))) if is_replacing else sorted(plan)
-    total = len(sample) * len(REPLACEMENTS) * is_replacing + sum(map(len, plan.values()))
 
-    sums = DocumentLosses.zeros(len(sample))
-    ablations: list[Ablation] = []
-    for_replacements, for_ablations = Spent(), Spent()
+    runs = wanted_runs(len(sample), plan)
+    made_from = run_fingerprints(runs, site, sample, coefficients, fit, made_with)
+    before = FAITHFULNESS_DOCUMENTS.empty() if previous is None else previous
+    sums = known_sums(before, made_from.values())
+    n_reused = sum(made_from[run] in sums for run in runs)
+    to_run: dict[str, DocumentRun] = {}
+    for run in runs:
+        if made_from[run] not in sums:
+            to_run.setdefault(made_from[run], run)
     done = 0
 
     def advance(n: int) -> None:
         nonlocal done
         done += n
         if on_progress is not None:
-            on_progress(done, total)
+            on_progress(done, len(to_run))
 
-    documents = [one.document for one in sample]
-    for places in length_sorted_batches([documents[i] for i in to_run], config.batch_tokens):
-        indices = [to_run[place] for place in places]
-        batch = DocumentBatch(model, site, [documents[i] for i in indices])
-        if is_replacing:
-            own = [sample[i] for i in indices]
-            rebuilt = reconstructed_rows(
-                batch, own, [coefficients[i] for i in indices], fit.dictionary, fit.offset
-            )
-            zero = _replace(batch, indices, own, fit.mean_row, rebuilt, sums, advance)
-            for_replacements += batch.spent
-        else:
-            zeros = batch.rows.new_zeros(()).expand(batch.rows.shape)
-            zero = batch.losses(range(len(indices)), zeros).cross_entropy
-        before = batch.spent if is_replacing else Spent()
-        for some in ablate(
-            batch, indices, sample, coefficients, fit.dictionary, plan, zero, config.batch_tokens
-        ):
-            ablations += some
-            advance(len(some))
-        for_ablations += batch.spent - before
-
-    replacements = reuse.replacements
-    if replacements is None:
-        replacements = faithfulness_frame(
-            sums,
-            n_bootstrap=config.n_bootstrap,
-            seed=config.seed,
-            fingerprint=reuse.replacements_fingerprint,
-        )
-    features = feature_frame(
-        ablations,
-        fit.feature_ids,
-        set(measured_rows),
-        (peaks > 0).sum(axis=0).tolist(),
-        limit,
-        config.seed,
-        fingerprints=reuse.feature_fingerprints,
-        reused=reuse.features,
+    made, spent = run_documents(
+        model, site, sample, coefficients, fit, to_run.values(), config.batch_tokens, advance
     )
-    n_kept, n_ablated = len(reuse.features), len(reuse.feature_fingerprints)
+    sums |= {made_from[run]: of_run for run, of_run in made.items()}
+    documents = documents_frame(runs, sample, fit.feature_ids, made_from, sums)
     return Measured(
-        replacements,
-        features,
-        Work(
-            len(REPLACEMENTS) * (not is_replacing),
-            len(REPLACEMENTS) * is_replacing,
-            for_replacements,
+        documents,
+        faithfulness_frame(documents, n_bootstrap=config.n_bootstrap, seed=config.seed),
+        feature_frame(
+            documents,
+            fit.feature_ids,
+            set(measured_rows),
+            (peaks > 0).sum(axis=0).tolist(),
+            limit,
+            config.seed,
         ),
-        Work(n_kept, n_ablated - n_kept, for_ablations),
+        Work(n_reused, len(runs) - n_reused, spent),
     )
-
-
-def _replace(
-    batch: DocumentBatch,
-    indices: Sequence[int],
-    sample: Sequence[SampledDocument],
-    mean_row: Float[Tensor, " d"],
-    rebuilt: Float[Tensor, "batch longest d"],
-    sums: DocumentLosses,
-    advance: Callable[[int], None],
-) -> Float[Tensor, "batch longest"]:
-    """Every replacement of the batch's documents into `sums`; the cross-entropy with zeros."""
-    where = list(indices)
-    sums.n_tokens[where] = batch.is_predicted.sum(dim=1).numpy()
-    sums.base[where] = batch.base.cross_entropy.sum(dim=1).numpy()
-    zero = batch.base.cross_entropy
-    for name, losses in replacement_losses(batch, sample, mean_row, rebuilt):
-        sums.replaced[name][where] = losses.cross_entropy.sum(dim=1).numpy()
-        sums.kl[name][where] = losses.kl.sum(dim=1).numpy()
-        if name == "zero":
-            zero = losses.cross_entropy
-        advance(len(where))
-    return zero

@@ -15,7 +15,6 @@ sample of few documents has none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,22 +26,6 @@ from assets.faithfulness.tables import FAITHFULNESS
 
 INTERVAL = (2.5, 97.5)
 """Percentiles of the bootstrap that make the interval."""
-
-
-@dataclass(frozen=True)
-class DocumentLosses:
-    """Sums over each document's predicted tokens, in nats; `replaced` and `kl` by replacement."""
-
-    n_tokens: Float[np.ndarray, " n_documents"]
-    base: Float[np.ndarray, " n_documents"]
-    replaced: Mapping[str, Float[np.ndarray, " n_documents"]]
-    kl: Mapping[str, Float[np.ndarray, " n_documents"]]
-
-    @classmethod
-    def zeros(cls, n_documents: int) -> DocumentLosses:
-        """Nothing summed yet; the arrays are filled in place."""
-        replaced, kl = ({name: np.zeros(n_documents) for name in REPLACEMENTS} for _ in range(2))
-        return cls(np.zeros(n_documents), np.zeros(n_documents), replaced, kl)
 
 
 @dataclass(frozen=True)
@@ -97,34 +80,36 @@ def cross_entropy_recovered(
     return Recovered(value, float(low), float(high), None)
 
 
-def faithfulness_frame(
-    losses: DocumentLosses, *, n_bootstrap: int, seed: int, fingerprint: str | None = None
-) -> pl.DataFrame:
-    """Rows of `faithfulness`, one a replacement, without site and fit; all of one fingerprint."""
-    n_tokens = float(losses.n_tokens.sum())
-    zero = losses.replaced["zero"]
+def faithfulness_frame(documents: pl.DataFrame, *, n_bootstrap: int, seed: int) -> pl.DataFrame:
+    """Rows of `faithfulness`, one a replacement, without site and fit.
+
+    `documents` are rows of `faithfulness_documents`: of each document, all REPLACEMENTS.
+    """
+    runs = {name: documents.filter(replacement=name) for name in REPLACEMENTS}
+    n_tokens = int(runs["zero"]["n_tokens"].sum())
+    base = runs["zero"]["cross_entropy_base"].to_numpy()
+    zero = runs["zero"]["cross_entropy_replaced"].to_numpy()
     rows = []
-    for name in REPLACEMENTS:
-        replaced = losses.replaced[name]
+    for name, of_replacement in runs.items():
+        replaced = of_replacement["cross_entropy_replaced"].to_numpy()
         recovered = cross_entropy_recovered(
-            losses.base, zero, replaced, n_bootstrap=n_bootstrap, seed=seed
+            base, zero, replaced, n_bootstrap=n_bootstrap, seed=seed
         )
         rows.append(
             {
                 "replacement": name,
-                "n_documents": len(losses.n_tokens),
-                "n_tokens": int(n_tokens),
-                "cross_entropy_base": float(losses.base.sum()) / n_tokens,
+                "n_documents": len(of_replacement),
+                "n_tokens": n_tokens,
+                "cross_entropy_base": float(base.sum()) / n_tokens,
                 "cross_entropy_zero": float(zero.sum()) / n_tokens,
                 "cross_entropy_replaced": float(replaced.sum()) / n_tokens,
                 "recovered": recovered.value,
                 "recovered_low": recovered.low,
                 "recovered_high": recovered.high,
-                "kl_nats": float(losses.kl[name].sum()) / n_tokens,
+                "kl_nats": float(of_replacement["kl_nats"].to_numpy().sum()) / n_tokens,
                 "seed": seed,
                 "status": "undefined" if recovered.value is None else "ok",
                 "reason": recovered.reason,
-                "row_fingerprint": fingerprint,
             }
         )
     schema = {

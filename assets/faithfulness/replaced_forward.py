@@ -45,9 +45,6 @@ class Spent:
             self.layer_token_evaluations + other.layer_token_evaluations,
         )
 
-    def __sub__(self, other: Spent) -> Spent:
-        return self + Spent(-other.forward_tokens, -other.layer_token_evaluations)
-
 
 @dataclass(frozen=True)
 class TokenLosses:

@@ -1,4 +1,8 @@
-"""The lake tables of the faithfulness stage: one row a replacement, one row a feature."""
+"""The lake tables of the faithfulness stage: one row a replacement, one row a feature.
+
+Both are made of `faithfulness_documents`, one row a run of the model on a document, by which a
+rerun finds the runs that it need not make.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,52 @@ from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
 SEED = Column("seed", "BIGINT", "Seed of the sample of documents and of the resamples", minimum=0)
+
+FAITHFULNESS_DOCUMENTS = Table(
+    name="faithfulness_documents",
+    stage="faithfulness",
+    description="What faithfulness and feature_faithfulness are made of: one row a document of the "
+    "sample and what was put in the place of its rows at the site. Sums over the document's "
+    "predictions; where a feature is taken out, over those from its first active token on",
+    columns=(
+        SITE,
+        FIT,
+        Column("document_id", "VARCHAR", "Document of the sample"),
+        Column(
+            "replacement",
+            "VARCHAR",
+            "A replacement of faithfulness, or ablation (a - y z of one feature)",
+        ),
+        Column(
+            "feature_id",
+            "INTEGER",
+            "Feature taken out; NULL where all rows are replaced",
+            nullable=True,
+            minimum=0,
+        ),
+        Column("n_tokens", "BIGINT", "Predictions summed over", minimum=1),
+        Column(
+            "n_tokens_active",
+            "BIGINT",
+            "Those of them made at tokens where the feature is active; NULL without a feature",
+            nullable=True,
+            minimum=1,
+        ),
+        Column("cross_entropy_base", "DOUBLE", "Sum, the model as it is", "nats", minimum=0),
+        Column("cross_entropy_replaced", "DOUBLE", "Sum, with the replacement", "nats", minimum=0),
+        Column(
+            "delta_at_active",
+            "DOUBLE",
+            "The part of replaced - base at the feature's active tokens; NULL without a feature",
+            "nats",
+            nullable=True,
+        ),
+        Column("kl_nats", "DOUBLE", "Sum of KL(base‖replaced)", "nats", minimum=0),
+        ROW_FINGERPRINT,
+    ),
+    key=("site", "fit", "document_id", "replacement", "feature_id"),
+    partition_by=("site", "fit"),
+)
 
 FAITHFULNESS = Table(
     name="faithfulness",
@@ -18,8 +68,8 @@ FAITHFULNESS = Table(
         Column(
             "replacement",
             "VARCHAR",
-            "identity (the rows themselves), zero, mean (of the sample's tokens that aren't "
-            "massive), reconstruction (YZ + offset), reconstruction_keep_massive (the massive keep "
+            "identity (the rows themselves), zero, mean (of the tokens the dictionary was fitted "
+            "on), reconstruction (YZ + offset), reconstruction_keep_massive (the massive keep "
             "theirs)",
         ),
         Column("n_documents", "INTEGER", "Documents of the sample", minimum=1),
@@ -44,7 +94,6 @@ FAITHFULNESS = Table(
         Column("kl_nats", "DOUBLE", "Mean KL(base‖replaced)", "nats", minimum=0),
         SEED,
         *status_columns("ok, or undefined (no recovered share)"),
-        ROW_FINGERPRINT,
     ),
     key=("site", "fit", "replacement"),
     partition_by=("site", "fit"),
@@ -110,10 +159,9 @@ FEATURE_FAITHFULNESS = Table(
         ),
         SEED,
         *status_columns("ok, inactive (in the sample), or not_measured (beyond the study's cap)"),
-        ROW_FINGERPRINT,
     ),
     key=("site", "fit", "feature_id"),
     partition_by=("site", "fit"),
 )
 
-TABLES = (FAITHFULNESS, FEATURE_FAITHFULNESS)
+TABLES = (FAITHFULNESS_DOCUMENTS, FAITHFULNESS, FEATURE_FAITHFULNESS)

@@ -40,7 +40,13 @@ def coefficients_of(made: MadeFit, corpus: Corpus, numbers) -> pl.DataFrame:
 def assert_dictionary_stays(made: MadeFit, before: MadeFit) -> None:
     assert made.refit.start == "projected", made.refit.reason
     assert_frame_equal(made.frames[DICTIONARY], before.frames[DICTIONARY])
-    for column in ("feature_ids", "next_feature_id", "n_tokens_fit", "activation_scale"):
+    for column in (
+        "feature_ids",
+        "next_feature_id",
+        "n_tokens_fit",
+        "activation_scale",
+        "mean_row",
+    ):
         assert row_of(made)[column] == row_of(before)[column], column
     assert set(made.frames[FEATURE_MATCHES]["kind"]) == {"kept"}
 

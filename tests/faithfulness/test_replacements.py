@@ -12,7 +12,7 @@ from assets.activations.sites import ActivationSite, locate_blocks, locate_site
 from assets.faithfulness.config import FaithfulnessConfig
 from assets.faithfulness.measure import measure_faithfulness
 from assets.faithfulness.replaced_forward import DocumentBatch, FaithfulnessError, Spent
-from assets.faithfulness.tables import FAITHFULNESS, FEATURE_FAITHFULNESS
+from assets.faithfulness.tables import FAITHFULNESS, FAITHFULNESS_DOCUMENTS, FEATURE_FAITHFULNESS
 from tests.activations.tiny_models import ARCHITECTURES, tiny_model
 from tests.faithfulness.planted import (
     exact_fit,
@@ -147,7 +147,7 @@ def test_only_blocks_from_the_site_on_are_run_again_and_counted() -> None:
     for handle in handles:
         handle.remove()
     assert ran == [2]
-    assert before == Spent(4 * 10, 3 * 4 * 10) and batch.spent - before == Spent(10, 10)
+    assert before == Spent(4 * 10, 3 * 4 * 10) and batch.spent == before + Spent(10, 10)
 
 
 def test_an_exception_leaves_no_hook_behind() -> None:
@@ -190,5 +190,7 @@ def test_rows_conform_to_the_tables_and_are_the_same_each_time() -> None:
         for _ in range(2)
     )
     assert one.replacements.equals(two.replacements) and one.features.equals(two.features)
+    assert one.documents.equals(two.documents)
+    assert len(FAITHFULNESS_DOCUMENTS.conform(one.documents, PARTITION)) == one.work.rows_computed
     assert len(FAITHFULNESS.conform(one.replacements, PARTITION)) == 5
     assert len(FEATURE_FAITHFULNESS.conform(one.features, PARTITION)) == 4

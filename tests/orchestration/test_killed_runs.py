@@ -13,11 +13,12 @@ from killed_runs import (
     run_killed,
     run_whole,
 )
-from mini_study import write_quick_study
+from mini_study import QUICK_STUDY, write_quick_study
 from separate_process import SeparateProcess
 
 pytestmark = pytest.mark.slow
 SEED = 4
+FITS = QUICK_STUDY["fits"][:1]
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, cache_folder: Path) -> None:
@@ -25,13 +26,13 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, cache_folder: Path) -
     with counting_llm() as llm:
         environment = environment_of(llm)
         never = SeparateProcess(tmp_path / "never_killed", cache_folder, environment)
-        write_quick_study(never.studies)
+        write_quick_study(never.studies, fits=FITS)
         whole = run_whole(never, "mini", llm)
         n_asked = len(llm.requests)
         assert n_asked > 0 and n_repeated(llm, 0) == 0
 
         killed = SeparateProcess(tmp_path / "killed", cache_folder, environment)
-        write_quick_study(killed.studies)
+        write_quick_study(killed.studies, fits=FITS)
         kills = run_killed(killed, "mini", llm, whole, kill_points(3, rng), rng)
         assert len(kills) == 3
         assert_as_never_killed(killed, whole, llm, kills)

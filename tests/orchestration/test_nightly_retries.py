@@ -1,4 +1,4 @@
-"""What failed in one night and may pass is tried again in the next, three times; nothing else is."""
+"""What failed in one night and may pass is tried again in the next, three times and no more."""
 
 from collections.abc import Iterator
 

@@ -24,6 +24,14 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlantedLake:
     return PlantedLake(tmp_path / "lake")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> PlantedLake:
+    """A lake in which everything was made; tests only read it."""
+    made = PlantedLake(tmp_path_factory.mktemp("whole") / "lake")
+    made.write_all()
+    return made
+
+
 def steps(step: Step) -> Iterator[Step]:
     yield step
     for source in step.sources:
@@ -35,10 +43,9 @@ def of_kind(chain: Step, kind: str) -> list[Step]:
 
 
 def test_the_chain_goes_from_the_label_to_sentence_file_prompt_and_run(
-    planted: PlantedLake,
+    whole: PlantedLake,
 ) -> None:
-    planted.write_all()
-    chain = why(planted.lake, NAME)
+    chain = why(whole.lake, NAME)
     label = of_kind(chain, "label")[0]
     call, contexts = label.sources
     assert "weekdays" in label.text
@@ -48,16 +55,15 @@ def test_the_chain_goes_from_the_label_to_sentence_file_prompt_and_run(
     assert "«Monday»" in context.text
     assert (context.facts["source"], context.facts["source_row"]) == ("days.jsonl", 7)
     assert label.made is not None and label.made.is_in_ledger
-    assert label.made.snapshot == planted.snapshots["labels"] and label.made.is_snapshot_held
+    assert label.made.snapshot == whole.snapshots["labels"] and label.made.is_snapshot_held
     assert label.made.run_id == "run of labels" and label.made.code_version == "code of labels"
     assert label.made.fingerprint == "fingerprint of labels"
     assert label.made.reason == "labels.n_contexts_shown 8 → 1"
     assert contexts.made is not None and contexts.made.asset == "contexts"
 
 
-def test_the_chain_has_fit_and_earlier_fit_model_and_documents(planted: PlantedLake) -> None:
-    planted.write_all()
-    chain = why(planted.lake, NAME)
+def test_the_chain_has_fit_and_earlier_fit_model_and_documents(whole: PlantedLake) -> None:
+    chain = why(whole.lake, NAME)
     (dictionary,) = of_kind(chain, "dictionary_row")
     assert [neuron for neuron, _ in dictionary.facts["neurons"]] == [2, 5]
     (coefficients,) = of_kind(chain, "coefficients")
@@ -73,13 +79,14 @@ def test_the_chain_has_fit_and_earlier_fit_model_and_documents(planted: PlantedL
     assert documents.facts["files_hash"] == "files-hash" and "days.jsonl" in documents.text
 
 
-def test_the_chain_has_every_score_with_its_judges_calls(planted: PlantedLake) -> None:
-    planted.write_all()
-    chain = why(planted.lake, NAME)
+def test_the_chain_has_every_score_with_its_judges_calls(whole: PlantedLake) -> None:
+    chain = why(whole.lake, NAME)
     kinds = {step.kind for step in steps(chain)}
     assert kinds >= {"label_score", "detection", "probe_sentences", "calibration", "faithfulness"}
     (steering,) = of_kind(chain, "steering")
     assert "1.5 of 2, 0.5 over unsteered texts, with sign + at 0.5 nats" in steering.text
+    (probe,) = of_kind(chain, "probe_sentences")
+    assert probe.sources[0].facts["request_hash"] == "hash-of-probe"
     (text,) = of_kind(chain, "rated_text")
     assert "So it is Monday." in text.text and text.facts["text_seed"] == 4
     hashes = {call.facts["request_hash"] for call in text.sources}
@@ -88,12 +95,11 @@ def test_the_chain_has_every_score_with_its_judges_calls(planted: PlantedLake) -
     assert "+0.2500 nats" in faithfulness.text
 
 
-def test_when_a_call_was_answered_comes_from_the_cache(planted: PlantedLake) -> None:
-    planted.write_all()
-    (call, *_) = of_kind(why(planted.lake, NAME), "llm_call")
+def test_when_a_call_was_answered_comes_from_the_cache(whole: PlantedLake) -> None:
+    (call, *_) = of_kind(why(whole.lake, NAME), "llm_call")
     assert call.facts["answered_at"] is None
-    LlmCache(planted.lake.llm_cache_folder).write("hash-of-input", Answer("gpt-x", "weekdays"))
-    (call, *_) = of_kind(why(planted.lake, NAME), "llm_call")
+    LlmCache(whole.lake.llm_cache_folder).write("hash-of-input", Answer("gpt-x", "weekdays"))
+    (call, *_) = of_kind(why(whole.lake, NAME), "llm_call")
     assert call.facts["answered_at"] in call.text
 
 
@@ -139,9 +145,9 @@ def test_the_chain_at_a_version_is_that_of_then(planted: PlantedLake) -> None:
 
 
 def test_make_why_prints_a_tree_or_json_with_the_same_steps(
-    planted: PlantedLake, capsys: pytest.CaptureFixture[str]
+    whole: PlantedLake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    planted.write_all()
+    monkeypatch.setenv("FEATURELAKE_LAKE", str(whole.lake.root))
     assert show_why.main({"FEATURE": NAME}) == 0
     printed = capsys.readouterr().out
     for said in ("weekdays", "days.jsonl row 7", "because: tokens changed", "code of labels"):
