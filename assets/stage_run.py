@@ -1,6 +1,6 @@
 """What every asset does around its science: know its partition, write its tables, report.
 
-A stage's definitions.py declares its assets with `table_specs`, opens a `StageRun`, calls pure
+A stage's definitions.py declares its assets (asset_specs.py), opens a `StageRun`, calls pure
 functions, and hands the frames to `StageRun.write`, which commits them in one snapshot and yields
 one materialization a table (row counts, snapshot, plots, cost) with its checks.
 """
@@ -8,7 +8,7 @@ one materialization a table (row counts, snapshot, plots, cost) with its checks.
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,10 @@ import dagster as dg
 import polars as pl
 
 from assets.at_work import MAIN_RUN_TAG, at_work
-from assets.fingerprints import code_version
 from assets.ledger.costs import costs_in, rows_to_retry
 from assets.ledger.reasons import NOTHING_CHANGED, reason_for, retry_reason
 from assets.ledger.tables import RUN_LEDGER
-from assets.partitions import STUDIES, site_of_fit
+from assets.partitions import STUDIES
 from assets.recipe import (
     Recipe,
     Spec,
@@ -31,7 +30,8 @@ from assets.recipe import (
 )
 from assets.shared.content_hash import column_versions, data_version
 from assets.shared.schema import Table
-from assets.table_checks import check_specs, check_table
+from assets.stored_fits import StoredFit, fitted_row, stored_activations, stored_fit
+from assets.table_checks import check_table
 from resources.call_budget import BUDGET_TAG, BudgetSpent, CallBudget
 from resources.chat_resource import ChatResource
 from resources.lake import Commit, Lake, LakeResource
@@ -41,75 +41,11 @@ from resources.study import FitSpec, SiteSpec, StudiesResource, Study
 from resources.world import LakeWorld
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
     from assets.activations.shards import ActivationReader
     from resources.chat_model import ChatModel
     from resources.subject_model import SubjectModel
 
 SNAPSHOT_METADATA = "lake_snapshot"
-
-
-def table_specs(recipe: Recipe) -> list[dg.AssetSpec]:
-    """One asset a table, with its inputs, description, column schema, group and code version."""
-    deps = dependencies(recipe)
-    return [
-        dg.AssetSpec(
-            key=table.name,
-            deps=deps,
-            group_name=table.stage,
-            description=table.description,
-            code_version=code_version(recipe.stage, recipe.modules),
-            kinds={"duckdb", "parquet"},
-            metadata={
-                "dagster/column_schema": dg.TableSchema(
-                    columns=[
-                        dg.TableColumn(
-                            column.name,
-                            column.sql_type,
-                            description=column.description
-                            + (f" [{column.unit}]" if column.unit else ""),
-                            constraints=dg.TableColumnConstraints(
-                                nullable=column.nullable, unique=table.key == (column.name,)
-                            ),
-                        )
-                        for column in table.columns
-                    ]
-                ),
-                "dagster/relation_identifier": f"lake.{table.name}",
-            },
-        )
-        for table in recipe.tables
-    ]
-
-
-def dependencies(recipe: Recipe) -> list[dg.AssetDep]:
-    """The tables that a recipe reads, each once, with how partitions map to theirs."""
-    of_table: dict[str, str] = {}
-    for one in recipe.inputs:
-        of_table.setdefault(one.table.name, one.of)
-    mappings = {
-        "fit": lambda: None,
-        "site": site_of_fit,
-        "input_site": site_of_fit,
-        "study": dg.AllPartitionMapping,
-    }
-    return [dg.AssetDep(name, partition_mapping=mappings[of]()) for name, of in of_table.items()]
-
-
-def specs_of_checks(recipe: Recipe) -> list[dg.AssetCheckSpec]:
-    """The checks of every table of a recipe."""
-    return [spec for table in recipe.tables for spec in check_specs(table)]
-
-
-@dataclass(frozen=True)
-class StoredFit:
-    """A fit read back: its row of `factorizations`, and its dictionary in the order of ids."""
-
-    row: dict[str, Any]
-    feature_ids: list[int]
-    dictionary: 'Float[Tensor, "k d"]'
 
 
 class StageRun:
@@ -268,39 +204,16 @@ class StageRun:
         return None if self.before is None else self.before.rows_out
 
     def fitted_row(self, spec: FitSpec) -> dict[str, Any]:
-        """The row of `factorizations` that a later stage goes on from.
+        """The fit's row of `factorizations` (stored_fits.py)."""
+        return fitted_row(self.lake, spec)
 
-        Raises ValueError where there is none, where the fit failed, and where the site's
-        activations were captured anew since, so that the coefficients are of other tokens.
-        """
-        from assets.activations.tables import ACTIVATION_SHARDS
-        from assets.factorization.frames import fitted_row
-        from assets.factorization.tables import FACTORIZATIONS
-
-        shards = self.lake.read(ACTIVATION_SHARDS, {"site": spec.site.key}, columns=("sha256",))
-        return fitted_row(
-            self.lake.read(FACTORIZATIONS, spec.partition), shards["sha256"].to_list()
-        )
-
-    def fitted(self, spec: FitSpec) -> "StoredFit":
-        """The fit that a later stage goes on from. Raises ValueError as `fitted_row` does."""
-        from assets.factorization.frames import dictionary_matrix, feature_ids_of
-        from assets.factorization.tables import DICTIONARY
-
-        row = self.fitted_row(spec)
-        ids = sorted(feature_ids_of(row))
-        frame = self.lake.read(DICTIONARY, spec.partition)
-        return StoredFit(row, ids, dictionary_matrix(frame, ids, row["width"]))
+    def fitted(self, spec: FitSpec) -> StoredFit:
+        """The fit that a later stage goes on from (stored_fits.py)."""
+        return stored_fit(self.lake, spec)
 
     def activations(self, site: SiteSpec) -> "ActivationReader":
         """A site's activations, read shard by shard when asked."""
-        from assets.activations.shards import ActivationReader, ShardRecord
-        from assets.activations.tables import ACTIVATION_SHARDS
-
-        rows = self.lake.read(ACTIVATION_SHARDS, {"site": site.key}).to_dicts()
-        return ActivationReader(
-            [ShardRecord.from_row(row) for row in rows], self.lake.shards_folder
-        )
+        return stored_activations(self.lake, site)
 
     def commit(
         self,

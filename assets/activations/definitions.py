@@ -16,12 +16,13 @@ from assets.activations.tables import (
     TABLES,
     TOKENS,
 )
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.corpus.tables import DOCUMENTS
 from assets.partitions import SITES
 from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram
 from assets.shared.progress import Progress
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.catalogue.changes import partition_changes
 from assets.catalogue.features_query import FEATURES_QUERY
 from assets.catalogue.tables import CATALOGUE_CHANGES, FEATURES, TABLES
@@ -18,7 +19,7 @@ from assets.faithfulness.tables import FEATURE_FAITHFULNESS
 from assets.labels.tables import LABEL_SCORES, LABELS
 from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from assets.steering.tables import CALIBRATIONS, STEERING_SCORES
 from resources.lake import LakeResource
 from resources.study import StudiesResource

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.corpus.documents import documents_frame
 from assets.corpus.read import read_corpus
 from assets.corpus.sources import corpus_fingerprint
 from assets.corpus.tables import DOCUMENTS, TABLES
 from assets.partitions import STUDIES
 from assets.recipe import Recipe
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.study import StudiesResource
 

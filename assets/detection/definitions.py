@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.activations.tables import TOKENS
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS, settings_in_effect
 from assets.corpus.tables import DOCUMENTS
 from assets.detection import prompts
@@ -16,7 +17,7 @@ from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram
 from assets.shared.progress import Progress
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.chat_resource import ChatResource
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource

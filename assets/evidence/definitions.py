@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.activations.tables import TOKENS
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.common_inputs import FIT_COEFFICIENTS, FIT_ROW, FITTED, SITE_TOKENS
 from assets.evidence.tables import BILINEAR_VIEW, CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
@@ -14,7 +15,7 @@ from assets.partitions import SITE_FITS
 from assets.recipe import Recipe
 from assets.shared.plots import histogram
 from assets.shared.progress import Progress
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from assets.activations.tables import ACTIVATION_SHARDS, TOKENS
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.common_inputs import CONCEPTS
 from assets.corpus.tables import DOCUMENTS
 from assets.factorization.comparison_tables import FEATURE_MATCHES, RANK_CHOICES
@@ -21,7 +22,7 @@ from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram, line_plot
 from assets.shared.progress import Progress
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.study import FitSpec, SiteSpec, StudiesResource
 

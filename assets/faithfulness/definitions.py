@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import dagster as dg
 
 from assets.activations.tables import TOKENS
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.common_inputs import (
     FIT_COEFFICIENTS,
     FIT_ROW,
@@ -25,7 +26,7 @@ from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
 from assets.shared.plots import histogram, markdown_plot
 from assets.shared.progress import Progress
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource

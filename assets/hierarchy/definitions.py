@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.activations.tables import TOKENS
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS, SITE_TOKENS
 from assets.corpus.tables import DOCUMENTS
 from assets.fingerprints import code_version
@@ -27,7 +28,7 @@ from assets.recipe import Input, Recipe
 from assets.shared.plots import line_plot
 from assets.shared.progress import Progress
 from assets.shared.row_reuse import ROW_FINGERPRINT
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
 from resources.study import StudiesResource

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.common_inputs import FIT_COEFFICIENTS, FIT_ROW, settings_in_effect
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
@@ -13,7 +14,7 @@ from assets.labels.tables import LABEL_SCORES, LABELS, LLM_CALLS
 from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
 from assets.shared.progress import Progress
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from resources.chat_resource import ChatResource
 from resources.lake import LakeResource
 from resources.study import StudiesResource

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.asset_specs import specs_of_checks, table_specs
 from assets.common_inputs import FIT_COEFFICIENTS, FITTED, settings_in_effect
 from assets.evidence.tables import VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
@@ -13,7 +14,7 @@ from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
 from assets.shared.plots import markdown_plot
 from assets.shared.progress import Progress
-from assets.stage_run import StageRun, specs_of_checks, table_specs
+from assets.stage_run import StageRun
 from assets.steering.prompts import judge_versions
 from assets.steering.tables import CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES, TABLES
 from resources.chat_resource import ChatResource

@@ -20,9 +20,8 @@ from assets.faithfulness.config import FaithfulnessConfig
 from assets.faithfulness.fit import Fit
 from assets.faithfulness.measure import Measured, measure_faithfulness
 from assets.faithfulness.replaced_forward import Spent
-from assets.faithfulness.reuse import Previous
 from assets.faithfulness.sample import SampledDocument, sample_documents
-from assets.faithfulness.tables import FAITHFULNESS, FEATURE_FAITHFULNESS
+from assets.faithfulness.tables import FAITHFULNESS_DOCUMENTS
 from resources.subject_model import load_subject_model
 from tests.faithfulness.planted import coefficients_frame
 
@@ -78,18 +77,14 @@ def _check_second_run(
 ) -> None:
     """The same again runs nothing; two features more run only for themselves."""
     partition = {"site": "study:m@L20.mlp_hidden", "fit": "f"}
-    previous = Previous(
-        FAITHFULNESS.conform(first.replacements, partition),
-        FEATURE_FAITHFULNESS.conform(first.features, partition),
-        made_with=(),
-    )
+    previous = FAITHFULNESS_DOCUMENTS.conform(first.documents, partition)
     again = measure_faithfulness(model, SITE, sample, fit, ids[:6], CONFIG, previous=previous)
-    assert again.replacements.equals(first.replacements)
-    assert again.features.equals(first.features)
-    assert again.replacements_work.spent == again.features_work.spent == Spent()
+    for name in ("documents", "replacements", "features"):
+        assert getattr(again, name).equals(getattr(first, name)), name
+    assert again.work.spent == Spent() and again.work.rows_computed == 0
     more = measure_faithfulness(model, SITE, sample, fit, ids[:8], CONFIG, previous=previous)
-    assert more.replacements_work.spent == Spent()
-    assert more.features_work.rows_computed <= 2
+    assert more.replacements.equals(first.replacements)
+    assert more.work.rows_computed <= 2 * CONFIG.n_documents_per_feature
     measured_before = first.features.filter(status="ok")["feature_id"].implode()
     kept = more.features.filter(pl.col("feature_id").is_in(measured_before))
     assert kept.equals(first.features.filter(status="ok"))

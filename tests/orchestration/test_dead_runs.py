@@ -11,7 +11,7 @@ from assets.at_work import FOLDER, at_work, states_of_steps
 from orchestration import dead_runs
 from orchestration.dead_runs import end_dead_runs
 from orchestration.run_tags import MAIN_JOB, MAIN_RUN_TAG, STUDY_TAG
-from orchestration.schedules import unfinished_runs
+from orchestration.schedules import OP, run_config, unfinished_runs
 
 STARTED = dg.DagsterRunStatus.STARTED
 
@@ -113,12 +113,15 @@ def test_a_night_waits_for_the_studys_own_runs_only(instance: dg.DagsterInstance
     assert list(unfinished_runs(instance, "mini")) == []
     assert len(list(unfinished_runs(instance, "twin"))) == 1
 
-    @dg.job(name=MAIN_JOB)
-    def launched_in_the_ui() -> None:
+    @dg.op(name=OP, config_schema={"study": str, "within_budget": bool})
+    def with_config() -> None:
         pass
 
-    config = {"ops": {"run_stage_jobs": {"config": {"study": "mini"}}}}
+    @dg.job(name=MAIN_JOB)
+    def launched_in_the_ui() -> None:
+        with_config()
+
     queued = instance.create_run_for_job(
-        launched_in_the_ui, run_config=config, status=dg.DagsterRunStatus.QUEUED
+        launched_in_the_ui, run_config=run_config("mini"), status=dg.DagsterRunStatus.QUEUED
     )
     assert [run.run_id for run in unfinished_runs(instance, "mini")] == [queued.run_id]
