@@ -49,7 +49,8 @@ ablation: setup
 
 # What a rerun costs against a whole run, and runs killed on their way; about half an hour.
 bench-rerun: setup
-	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_rerun.py
+	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_rerun.py \
+		tests/benchmarks/test_plan_scale.py
 
 check: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/ruff check .

@@ -45,7 +45,7 @@ class Planned:
 
 
 class Planner:
-    """Plans over one world; `read_again` after something has been written."""
+    """Plans over one world; `read_again` after a partition has been written."""
 
     def __init__(self, world: WorldAtOnce) -> None:
         self.world = world
@@ -67,9 +67,9 @@ class Planner:
             planned.append(one)
         return planned
 
-    def read_again(self) -> None:
-        """Forget what was read of the ledger."""
-        self.world.read_again()
+    def read_again(self, spec: Spec) -> None:
+        """Read a partition's states again, once a run has written it."""
+        self.world.read_again(partition_text(spec))
         self.__dict__.pop("_mean_costs", None)
 
     def _planned(self, recipe: Recipe, spec: Spec, pending: set[tuple[str, str]]) -> Planned:

@@ -45,7 +45,9 @@ def stale_partitions(
 )
 def up_to_date(
     context: dg.AssetCheckExecutionContext,
-    studies: StudiesResource, lake: LakeResource, subject_models: SubjectModelResource
+    studies: StudiesResource,
+    lake: LakeResource,
+    subject_models: SubjectModelResource,
 ) -> Iterator[dg.AssetCheckResult]:
     stale = stale_partitions(studies, lake, subject_models)
     for recipe in RECIPES:

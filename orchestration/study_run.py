@@ -130,7 +130,7 @@ class StudyRun:
             },
             raise_on_error=False,
         )
-        self._planner.read_again()
+        self._planner.read_again(partition.spec)
         self._note([one for one in planned if not one.is_dirty], "reused")
         self._budget.spend(**self._ledger.spent_in(result.run_id))
         why = _why_failed(result)

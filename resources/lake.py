@@ -122,6 +122,8 @@ class Lake:
             try:
                 for statement in self.attach_statements():
                     database.execute(statement)
+                # Times read the same wherever the machine stands (global: for all cursors).
+                database.execute("SET GLOBAL TimeZone = 'UTC'")
                 # Small inserts inlined in the catalog would be unseen by plain Parquet readers.
                 database.execute(f"CALL {CATALOG_NAME}.set_option('data_inlining_row_limit', 0)")
             except duckdb.Error as error:

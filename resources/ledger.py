@@ -86,9 +86,13 @@ class Ledger:
         """The states of all asset partitions, or of one study's, by (asset, partition)."""
         return self._states("true", []) if study is None else self._states("study = ?", [study])
 
+    def states_of(self, partition: str) -> dict[tuple[str, str], Entry]:
+        """The states of one partition's assets."""
+        return self._states('"partition" = ?', [partition])
+
     def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
         """Versions of a table's columns in a partition; None where it was never written."""
-        for entry in self._states('"partition" = ?', [partition]).values():
+        for entry in self.states_of(partition).values():
             if entry.versions is not None and table in entry.versions:
                 return entry.versions[table]
         return None

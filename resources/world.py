@@ -72,7 +72,9 @@ class WorldAtOnce(LakeWorld):
     def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
         return self._versions.get((table, partition))
 
-    def read_again(self) -> None:
-        """Forget what was read: a run has written since."""
-        for name in ("_states", "_versions"):
-            self.__dict__.pop(name, None)
+    def read_again(self, partition: str) -> None:
+        """Read a partition's states again: a run has written it since."""
+        for key, entry in self.ledger.states_of(partition).items():
+            self._states[key] = entry
+            for table, columns in (entry.versions or {}).items():
+                self._versions[table, partition] = columns

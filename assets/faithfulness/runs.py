@@ -2,16 +2,18 @@
 
 Either all rows are replaced (replacements.py) or one feature is taken out of them (ablation.py).
 A run gives sums over the document's predictions, in nats: over all of them, or, with a feature
-taken out, over those from its first active token on. Nothing of a run depends on other documents
-but rounding, so a run made once serves as long as what it is made of stays (reuse.py).
+taken out, over those from its first active token on. No run depends on another's, so one serves
+as long as what it is made of stays (reuse.py).
 
 A batch of documents is run once as it is; all that is asked of it is run from the site's block on
-before the next, so memory holds the logits of one batch.
+before the next, so memory holds the logits of one batch. On a CPU every forward has documents of
+one length and enough positions for each to be computed as in any other (batched_forward.py): what
+was run before and what is run anew are equal to the bit. On a GPU they are equal to rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +21,13 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from assets.activations.batched_forward import length_sorted_batches
+from assets.activations.batched_forward import (
+    ROWS_PER_THREAD,
+    length_sorted_batches,
+    same_length_batches,
+)
 from assets.activations.sites import ActivationSite
+from assets.activations.tokenization import TokenizedDocument
 from assets.faithfulness.ablation import ABLATION, changeable, rows_without
 from assets.faithfulness.fit import Fit
 from assets.faithfulness.replaced_forward import DocumentBatch, Spent, TokenLosses
@@ -82,21 +89,30 @@ def run_documents(
     for run in runs:
         of_document.setdefault(run.document, []).append(run)
     to_run = sorted(of_document)
+    least_tokens = 0
+    if next(model.parameters()).device.type == "cpu":
+        least_tokens = ROWS_PER_THREAD * torch.get_num_threads()
     sums: dict[DocumentRun, RunSums] = {}
     spent = Spent()
-    for batched in length_sorted_batches([sample[i].document for i in to_run], batch_tokens):
+    for batched in _batches([sample[i].document for i in to_run], batch_tokens, least_tokens):
         indices = [to_run[i] for i in batched]
         batch = DocumentBatch(model, site, [sample[i].document for i in indices])
-        wanted = [(place, run) for place, i in enumerate(indices) for run in of_document[i]]
-        n_at_once = max(1, batch_tokens // batch.rows.shape[1])
+        places = {document: place for place, document in enumerate(indices)}
+        wanted = [(place, run) for i, place in places.items() for run in of_document[i]]
+        longest = batch.rows.shape[1]
+        n_at_once = max(1, batch_tokens // longest)
+        n_least = min(n_at_once, -(-least_tokens // longest))
         for start in range(0, len(wanted), n_at_once):
             some = wanted[start : start + n_at_once]
-            which = [place for place, _ in some]
             rows = [
                 _rows_of(batch, place, run, sample[run.document], coefficients[run.document], fit)
                 for place, run in some
             ]
-            losses = batch.losses(which, torch.stack(rows))
+            n_more = max(0, n_least - len(some))
+            which = [place for place, _ in some]
+            losses = batch.losses(
+                which + which[-1:] * n_more, torch.stack(rows + rows[-1:] * n_more)
+            )
             for row, (place, run) in enumerate(some):
                 if run.replacement == "identity":
                     check_identity(batch, place, losses, row)
@@ -104,6 +120,14 @@ def run_documents(
             advance(len(some))
         spent += batch.spent
     return sums, spent
+
+
+def _batches(
+    documents: Sequence[TokenizedDocument], batch_tokens: int, least_tokens: int
+) -> Iterator[list[int]]:
+    if least_tokens:
+        return same_length_batches(documents, batch_tokens, least_tokens)
+    return length_sorted_batches(documents, batch_tokens)
 
 
 def _rows_of(

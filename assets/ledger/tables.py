@@ -75,7 +75,7 @@ RUN_LEDGER = Table(
             "data_snapshot", "BIGINT", "Snapshot that holds the partition's rows", nullable=True
         ),
     ),
-    key=("run_id", "asset", "partition", "considered_at"),
+    key=("study", "run_id", "asset", "partition", "considered_at"),
     partition_by=("study",),
 )
 

@@ -32,7 +32,8 @@ def write_tiny_model(folder: Path) -> None:
     """A GPT-2 of width 8: a plan asks only what its files' contents are."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(n_layer=N_LAYERS, n_embd=8, n_head=2, vocab_size=64, n_positions=32)
+    sizes = {"n_layer": N_LAYERS, "n_embd": 8, "n_head": 2, "vocab_size": 64, "n_positions": 32}
+    config = GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
     GPT2LMHeadModel(config).save_pretrained(folder)
 
 

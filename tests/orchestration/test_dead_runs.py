@@ -121,7 +121,5 @@ def test_a_night_waits_for_the_studys_own_runs_only(instance: dg.DagsterInstance
     def launched_in_the_ui() -> None:
         with_config()
 
-    queued = instance.create_run_for_job(
-        launched_in_the_ui, run_config=run_config("mini"), status=dg.DagsterRunStatus.QUEUED
-    )
-    assert [run.run_id for run in unfinished_runs(instance, "mini")] == [queued.run_id]
+    waiting = instance.create_run_for_job(launched_in_the_ui, run_config=run_config("mini"))
+    assert [run.run_id for run in unfinished_runs(instance, "mini")] == [waiting.run_id]

@@ -17,7 +17,6 @@ from orchestration.run_tags import MAIN_RUN_TAG
 pytestmark = pytest.mark.slow
 README = Path(__file__).resolve().parents[2] / "README.md"
 FITS = {"snmf-k012", "diff_means", "random-k006", "permuted-k006"}
-TIMINGS = ("seconds", "was_reused")
 # Tables that have rows only where a study asks for them (rank: auto).
 EMPTY_WITHOUT_ASKING = {"rank_choices"}
 
@@ -124,17 +123,17 @@ def test_the_readmes_queries_run(materialized: Platform) -> None:
         assert len(frame), query
 
 
-def test_a_second_run_writes_the_same_tables_and_keeps_the_first(materialized: Platform) -> None:
+def test_a_second_run_makes_nothing_and_says_so(materialized: Platform) -> None:
     lake = materialized.lake
-    before = int(lake.snapshots()["snapshot_id"].max())
-    assert materialized.materialize().success
-    for table in DATA_TABLES:
-        timings = [name for name in TIMINGS if name in table.column_names]
-        then = lake.read(table, version=before).drop(timings)
-        now = lake.read(table).drop(timings)
-        assert then.equals(now), table.name
-    calls = lake.query("SELECT DISTINCT was_reused FROM llm_calls WHERE status = 'ok'")
-    assert calls["was_reused"].to_list() == [True]
+    written = {t.name: lake.snapshot_of(t, {}) for t in DATA_TABLES}
+    again = materialized.materialize()
+    assert again.success
+    assert {t.name: lake.snapshot_of(t, {}) for t in DATA_TABLES} == written
+    decided = lake.query("SELECT * FROM run_ledger WHERE run_id = ?", [again.run_id])
+    assert set(decided["decision"]) == {"reused"} and set(decided["reason"]) == {"nothing changed"}
+    first = lake.query('SELECT DISTINCT asset, "partition" FROM run_ledger')
+    assert len(decided) == len(first)
+    assert decided["forward_tokens"].sum() == decided["llm_calls_made"].sum() == 0
 
 
 def test_a_failing_partition_is_named_and_the_others_go_on(platform: Platform) -> None:

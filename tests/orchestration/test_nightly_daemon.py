@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from answering_endpoint import AnsweringEndpoint
+from dagster._core.definitions.schedule_definition import ScheduleExecutionData
 from dagster_servers import daemon, environment, instance_at, running, wait_for
 from mini_study import write_study
 from nightly_study import ASSETS, CALLS, NIGHTLY_STUDY
@@ -77,7 +78,7 @@ def test_a_night_while_the_last_one_goes_on_is_skipped_with_the_reason(
         definitions = build_definitions()
         schedule = definitions.resolve_schedule_def(schedule_name("mini"))
 
-        def tick() -> dg.ScheduleExecutionData:
+        def tick() -> ScheduleExecutionData:
             with dg.build_schedule_context(instance) as context:
                 return schedule.evaluate_tick(context)
 

@@ -92,6 +92,30 @@ def kept_features(before: dict[str, pl.DataFrame], now: dict[str, pl.DataFrame])
     return pl.DataFrame(same, schema=schema, orient="row")
 
 
+def assert_others_kept(
+    before: dict[str, pl.DataFrame], now: dict[str, pl.DataFrame]
+) -> pl.DataFrame:
+    """Features whose contexts are as before have the same rows everywhere; those features."""
+    kept = kept_features(before, now)
+    assert len(kept) >= 3
+    for table in OF_ONE_FEATURE:
+        rows_before, rows_now = (
+            frames[table.name].join(kept, on=["fit", "feature_id"], how="semi")
+            for frames in (before, now)
+        )
+        assert len(rows_before) > 0 and rows_before.equals(rows_now), table.name
+    return kept
+
+
+def strongest_text(platform: Platform, feature_id: int) -> str:
+    """Text of the document in which a feature is strongest."""
+    return platform.lake.query(
+        "SELECT d.text FROM contexts c JOIN documents d USING (document_id) "
+        "WHERE feature_id = ? AND kind IN ('top', 'held_out') ORDER BY c.coefficient DESC LIMIT 1",
+        [feature_id],
+    ).item()
+
+
 def rows_of_features(platform: Platform) -> dict[str, pl.DataFrame]:
     return {table.name: platform.lake.read(table) for table in (CONTEXTS, *OF_ONE_FEATURE)}
 
@@ -119,30 +143,29 @@ def test_only_what_depends_on_a_document_is_made_again(
     assert total(added, "forward_tokens") <= 0.02 * whole[0]
     assert total(added, "llm_calls_made") <= 0.1 * whole[1]
 
-    rows_now = rows_of_features(platform)
-    kept = kept_features(rows_before, rows_now)
-    assert len(kept) >= 5
-    for table in OF_ONE_FEATURE:
-        before, now = (
-            frames[table.name].join(kept, on=["fit", "feature_id"], how="semi")
-            for frames in (rows_before, rows_now)
-        )
-        assert len(before) > 0 and before.equals(now), table.name
+    rows_added = rows_of_features(platform)
+    assert_others_kept(rows_before, rows_added)
     assert_like_a_first_run(platform, tmp_path / "first", cache_folder, corpus, one_more)
 
-    edited = one_more | {"text": one_more["text"] + " Nobody minded."}
+    # It begins like the strongest context of a feature, so that feature is as strong on it.
+    feature = rows_added[LABELS.name].filter(status="ok")["feature_id"][0]
+    edited = one_more | {"text": f"{strongest_text(platform, feature)} {one_more['text']}"}
     (old_id,) = document_ids(platform, one_more["text"])
     changed = materialize(platform, [*corpus, edited])
     (new_id,) = document_ids(platform, edited["text"])
     assert old_id != new_id
-    assert 0 < total(changed, "forward_tokens") <= 0.02 * whole[0]
-    assert total(changed, "llm_calls_made") <= 0.1 * whole[1]
+    assert 0 < total(changed, "forward_tokens") < 0.5 * whole[0]
+    assert 0 < total(changed, "llm_calls_made") < 0.5 * whole[1]
+    kept = assert_others_kept(rows_added, rows_of_features(platform))
+    assert feature not in kept["feature_id"]
     for table in (DOCUMENTS, TOKENS, CONTEXTS):
         assert old_id not in set(lake.read(table)["document_id"]), table.name
     snapshot = lake.snapshots()["snapshot_id"][0]
 
     gone = materialize(platform, corpus)
-    assert total(gone, "forward_tokens") == 0
+    # Its own label's sentences of two nights ago may be scored again; nothing is asked or captured.
+    assert total(gone.filter(asset="activations"), "forward_tokens") == 0
+    assert total(gone, "llm_calls_made") == 0
     for table in (DOCUMENTS, TOKENS, CONTEXTS):
         assert new_id not in set(lake.read(table)["document_id"]), table.name
     for table in (DOCUMENTS, TOKENS):
