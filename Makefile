@@ -10,7 +10,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # The query of `make sql` goes through the environment, so that no shell reads its quotes and $.
 export Q
 
-.PHONY: setup demo run test test-fast check format ui sql dictionary bench-factorization ablation \
+.PHONY: setup demo run nightly test test-fast check format ui sql dictionary bench-factorization ablation \
 	changes maintain bench-rerun plan why
 
 setup: $(STAMP)
@@ -69,6 +69,10 @@ dictionary: setup
 
 ui: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
+
+# The nightly schedules without the UI.
+nightly: setup $(DAGSTER_HOME)/dagster.yaml
+	$(BIN)/dagster-daemon run --workspace workspace.yaml
 
 # A DuckDB shell with the lake attached, or one query: make sql Q="SELECT …"
 sql: setup

@@ -256,7 +256,10 @@ class StageRun:
         entry = self._entry(
             "reused",
             f"{self.reason}: of no effect here",
-            versions={t.name: column_versions(f, t) for t, f in frames.items()},
+            # As `write` has them: without the columns of the partition.
+            versions={
+                t.name: column_versions(f.drop(t.partition_by), t) for t, f in frames.items()
+            },
             rows_out=sum(map(len, frames.values())),
             rows_reused=sum(map(len, frames.values())),
             rows_to_retry=0,

@@ -75,7 +75,7 @@ class ChatModel:
         unique = dict(zip(hashes, requests, strict=True))
         cached = self._cache.read(unique) if self._cache else {}
         replies = {
-            request_hash: replace(self._ok(unique[request_hash], answer), was_reused=True)
+            request_hash: replace(self._read(unique[request_hash], answer), was_reused=True)
             for request_hash, answer in cached.items()
         }
         to_send = {h: request for h, request in unique.items() if h not in replies}
@@ -133,18 +133,24 @@ class ChatModel:
             return self._failed(request, failure.reason)
         stop.note_answer()
         self._budget.note_price(self._usd(answer))
-        if request.json_schema is not None:
-            try:
-                answer = replace(answer, text=json_answer(answer.text, request.json_schema))
-            except NotTheJsonAskedFor as error:
-                cut = ""
-                if (answer.completion_tokens or 0) >= request.max_tokens:
-                    cut = f"; it was cut off at max_tokens={request.max_tokens}"
-                return replace(self._ok(request, answer), status="failed", reason=f"{error}{cut}")
-        reply = self._ok(request, answer)
-        if self._cache:
-            self._cache.write(reply.request_hash, answer)
+        reply = self._read(request, answer)
+        if self._cache and (reply.status == "ok" or reply.is_final):
+            self._cache.write(reply.request_hash, replace(answer, text=reply.text or ""))
         return reply
+
+    def _read(self, request: ChatRequest, answer: Answer) -> ChatReply:
+        """The reply that an answer makes: failed where it is not the JSON asked for."""
+        reply = self._ok(request, answer)
+        if request.json_schema is None:
+            return reply
+        try:
+            return replace(reply, text=json_answer(answer.text, request.json_schema))
+        except NotTheJsonAskedFor as error:
+            cut = ""
+            if (answer.completion_tokens or 0) >= request.max_tokens:
+                cut = f"; it was cut off at max_tokens={request.max_tokens}"
+            is_final = self._config.is_embedded
+            return replace(reply, status="failed", reason=f"{error}{cut}", is_final=is_final)
 
     def _ok(self, request: ChatRequest, answer: Answer) -> ChatReply:
         return ChatReply(

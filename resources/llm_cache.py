@@ -2,7 +2,8 @@
 
 One SQLite file (write-ahead log) in a folder, keyed by `ChatRequest.request_hash`. Every answer is
 committed as soon as it is there: a killed run loses at most the calls under way. Threads share one
-connection behind a lock; processes share the file. Only answers with status ok are kept.
+connection behind a lock; processes share the file. Kept are answers with status ok, and unusable
+ones of an LLM that would give them again (the embedded one).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The whole of a measurement: what is to be run, what of it is known, and both tables from it.
+"""The whole of a measurement: what is to be run, what of it is known, and the tables from it.
 
-The steps are in files of their own (sample.py, ablation.py, reuse.py, runs.py,
-recovered.py, feature_rows.py); here is only their order.
+The steps are in files of their own (sample.py, ablation.py, reuse.py, runs.py, recovered.py,
+feature_rows.py); here is only their order.
 """
 
 from __future__ import annotations

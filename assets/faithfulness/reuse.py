@@ -7,9 +7,9 @@
     …_keep_massive          the same, and which tokens are massive; with none, the same run
     ablation                the feature's coefficients in the document, and its dictionary row
 
-So equal fingerprints mean equal sums up to the rounding that depends on which documents share a
-batch: a document more is its own runs, a dictionary row more its own. Ids are no part: documents
-of the same tokens are one run. How rows are found again is shared/row_reuse.py.
+So equal fingerprints mean equal sums (runs.py): a document more is its own runs, a dictionary row
+more its own. Ids are no part: documents of the same tokens are one run. How rows are found again is
+shared/row_reuse.py.
 """
 
 from __future__ import annotations

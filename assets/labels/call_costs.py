@@ -8,13 +8,17 @@ from assets.shared.chat import ChatReply
 
 
 def cost_summary(replies: Sequence[ChatReply]) -> dict[str, int | float | str]:
-    """Calls made, reused and failed, tokens, seconds of calls made, and USD ("unknown" if so)."""
+    """Calls made, reused and failed, tokens, seconds of calls made, and USD ("unknown" if so).
+
+    Failed are those that another attempt may mend; unusable those that it would not.
+    """
     made = [reply for reply in replies if not reply.was_reused]
     prices = [reply.usd for reply in made if reply.status == "ok"]
     return {
         "n_llm_calls_made": len(made),
         "n_llm_calls_reused": len(replies) - len(made),
-        "n_llm_calls_failed": sum(reply.status == "failed" for reply in replies),
+        "n_llm_calls_failed": sum(r.status == "failed" and not r.is_final for r in replies),
+        "n_llm_answers_unusable": sum(reply.is_final for reply in replies),
         "llm_tokens": sum(
             (reply.prompt_tokens or 0) + (reply.completion_tokens or 0) for reply in made
         ),

@@ -67,7 +67,7 @@ RUN_LEDGER = Table(
         Column("forward_tokens", "BIGINT", "Tokens run through the subject model", "tokens", True),
         Column("llm_calls_made", "BIGINT", "Calls sent to the LLM", "calls", nullable=True),
         Column("llm_calls_reused", "BIGINT", "Calls that the cache answered", "calls", True),
-        Column("llm_calls_failed", "BIGINT", "Calls without a usable answer", "calls", True),
+        Column("llm_calls_failed", "BIGINT", "Calls that failed and may pass", "calls", True),
         Column("llm_tokens", "BIGINT", "Tokens of the calls made", "tokens", nullable=True),
         Column("usd", "DOUBLE", "Price of the calls made; NULL: unknown", "USD", nullable=True),
         Column("seconds", "DOUBLE", "Wall time", "seconds", nullable=True),

@@ -52,7 +52,8 @@ class ChatReply:
     """What came back: raw text, or status "failed" and a reason; never an exception.
 
     `first_token_logprobs` maps answer tokens to nats (empty unless asked for); `was_reused` says
-    that the call was answered from the cache; `usd` is None where the price is unknown.
+    that the call was answered from the cache; `usd` is None where the price is unknown. `is_final`
+    says of a failed one that the same call would be answered in the same way.
     """
 
     request: ChatRequest
@@ -66,6 +67,7 @@ class ChatReply:
     seconds: float = 0.0
     usd: float | None = None
     was_reused: bool = False
+    is_final: bool = False
     first_token_logprobs: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -21,11 +21,15 @@ JSON_CHUNK = 50_000
 
 
 def column_versions(frame: pl.DataFrame, table: Table) -> dict[str, str]:
-    """Hash (16 hex digits) of each column of `frame` that is not volatile, rows in key order."""
+    """Hash (16 hex digits) of each column of `frame` that is not volatile, rows in key order.
+
+    Values count as the declared types hold them, so a frame has the same versions before it is
+    written and when it is read back.
+    """
     key = [name for name in table.key if name in frame.columns]
     ordered = frame.sort(key) if key else frame
     return {
-        column.name: _series_hash(ordered[column.name])
+        column.name: _series_hash(ordered[column.name].cast(column.polars_type, strict=False))
         for column in table.columns
         if column.name in frame.columns and not column.is_volatile
     }

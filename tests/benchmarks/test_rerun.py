@@ -31,7 +31,7 @@ from separate_process import PROJECT, Finished, SeparateProcess
 
 from assets.corpus.sources import BUNDLED_FOLDER
 
-pytestmark = pytest.mark.benchmark
+pytestmark = [pytest.mark.benchmark, pytest.mark.timeout(4 * 3600)]
 Report = Callable[[str], None]
 N_DOCUMENTS = 500
 N_LAKES, N_KILLS_EACH = 5, 4

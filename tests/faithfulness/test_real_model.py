@@ -63,6 +63,7 @@ def test_faithfulness_of_a_real_model(cache_folder: Path) -> None:
         recovered[config.method] = by_name["reconstruction_keep_massive"]["recovered"]
         features = measured.features
         _check_second_run(subject.model, sample, fit, ids, measured)
+        _check_one_document_more(subject.model, tokens, special_prefix(subject.tokenizer), fit, ids)
         assert features["feature_id"].to_list() == ids
         ok = features.filter(status="ok")
         assert len(ok) >= 1 and ok["delta_cross_entropy"].is_finite().all()
@@ -88,3 +89,21 @@ def _check_second_run(
     measured_before = first.features.filter(status="ok")["feature_id"].implode()
     kept = more.features.filter(pl.col("feature_id").is_in(measured_before))
     assert kept.equals(first.features.filter(status="ok"))
+
+
+def _check_one_document_more(
+    model: Any, tokens: pl.DataFrame, prefix: tuple[int, ...], fit: Fit, ids: list[int]
+) -> None:
+    """What was run before and what is run anew is what all of it in one run is, to the bit."""
+    sample = sample_documents(tokens, prefix, 12, seed=0)
+    entered = sample[3].document.document_id
+    without = tokens.filter(pl.col("document_id") != entered)
+    before = measure_faithfulness(
+        model, SITE, sample_documents(without, prefix, 12, seed=0), fit, ids[:6], CONFIG
+    )
+    previous = FAITHFULNESS_DOCUMENTS.conform(before.documents, {"site": "s", "fit": "f"})
+    after = measure_faithfulness(model, SITE, sample, fit, ids[:6], CONFIG, previous=previous)
+    scratch = measure_faithfulness(model, SITE, sample, fit, ids[:6], CONFIG)
+    for name in ("documents", "replacements", "features"):
+        assert getattr(after, name).equals(getattr(scratch, name)), name
+    assert 0 < after.work.spent.forward_tokens < scratch.work.spent.forward_tokens / 2

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from assets.activations.sites import ActivationSite
+from assets.faithfulness import runs
 from assets.faithfulness.config import FaithfulnessConfig
 from assets.faithfulness.fit import Fit
 from assets.faithfulness.measure import Measured, measure_faithfulness
@@ -95,6 +96,12 @@ SAMPLE = sampled(NAMES)
 FIRST = measure()[0]
 
 
+@pytest.fixture
+def no_filling_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: forwards hold nothing but what is asked for."""
+    monkeypatch.setattr(runs, "ROWS_PER_THREAD", 0)
+
+
 def test_the_same_again_runs_nothing_and_gives_the_same_rows() -> None:
     again, forwards = measure(FIRST)
     assert_same(again, FIRST)
@@ -106,7 +113,7 @@ def test_the_same_again_runs_nothing_and_gives_the_same_rows() -> None:
     assert forwards.documents and anew.work.spent.layer_token_evaluations > 0
 
 
-def test_a_document_more_in_the_sample_is_its_own_runs_alone() -> None:
+def test_a_document_more_in_the_sample_is_its_own_runs_alone(no_filling_up: None) -> None:
     more, forwards = measure(FIRST, MORE)
     scratch, all_forwards = measure(names=MORE)
     assert_close(more, scratch)
@@ -216,7 +223,7 @@ def test_rows_moved_by_a_document_before_them_are_the_same_rows() -> None:
     assert_same(moved, FIRST)
 
 
-def test_documents_of_the_same_tokens_are_run_once() -> None:
+def test_documents_of_the_same_tokens_are_run_once(no_filling_up: None) -> None:
     names = [*NAMES, "b'"]
     twice, forwards = measure(names=names)
     own = twice.documents.filter(pl.col("document_id").is_in(["b", "b'"]))
@@ -227,7 +234,7 @@ def test_documents_of_the_same_tokens_are_run_once() -> None:
     assert n_ablated and forwards.n_runs_of("b") == 1 + 4 + n_ablated
 
 
-def test_massive_tokens_count_only_where_they_are_kept() -> None:
+def test_massive_tokens_count_only_where_they_are_kept(no_filling_up: None) -> None:
     def flagged(name: str, *places: int) -> list[SampledDocument]:
         return [
             replace(one, is_massive=tuple(i in places for i in range(one.document.n_rows)))
@@ -319,11 +326,11 @@ def test_both_tables_are_sums_of_the_rows() -> None:
         ).iter_rows()
     )
     for of_feature in FIRST.features.filter(status="ok").iter_rows(named=True):
-        runs = FIRST.documents.filter(feature_id=of_feature["feature_id"])
-        delta = (runs["cross_entropy_replaced"] - runs["cross_entropy_base"]).sum()
-        assert of_feature["n_documents"] == len(runs) == 2
-        assert of_feature["delta_cross_entropy"] * runs["n_tokens"].sum() == pytest.approx(delta)
-        total = sum(worth[name] for name in runs["document_id"])
+        own = FIRST.documents.filter(feature_id=of_feature["feature_id"])
+        delta = (own["cross_entropy_replaced"] - own["cross_entropy_base"]).sum()
+        assert of_feature["n_documents"] == len(own) == 2
+        assert of_feature["delta_cross_entropy"] * own["n_tokens"].sum() == pytest.approx(delta)
+        total = sum(worth[name] for name in own["document_id"])
         if total > 0:
             assert of_feature["share_of_zero_ablation"] == pytest.approx(delta / total)
         else:

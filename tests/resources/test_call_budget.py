@@ -1,63 +1,82 @@
-"""A budget lets calls through until one of its limits is reached, from any number of threads."""
+"""What a batch takes off a budget: the calls that were sent, whatever became of them."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 
 import pytest
+from misbehaving_endpoint import KEY, Endpoint, HttpAnswer, ask, completion, prompt_of
 
-from resources.call_budget import CallBudget
+from assets.labels.config import LlmConfig
+from resources.call_budget import BudgetSpent, CallBudget
+from resources.chat_model import ChatModel
 
-
-def test_without_limits_every_call_goes_through() -> None:
-    budget = CallBudget.from_tag(None)
-    budget.spend(calls=10**6, usd=10.0**6)
-    assert budget.take_call() and budget.spent_because is None
-
-
-@pytest.mark.parametrize(
-    ("budget", "reason"),
-    [
-        (CallBudget(calls=0), "LLM calls"),
-        (CallBudget(usd=0.0), "USD"),
-        (CallBudget(deadline=1.0), "minutes"),
-    ],
-)
-def test_each_limit_stops_and_is_named(budget: CallBudget, reason: str) -> None:
-    assert reason in (budget.spent_because or "")
-    assert not budget.take_call()
+PRICES = {
+    "usd_per_million_prompt_tokens": 50_000.0,
+    "usd_per_million_completion_tokens": 150_000.0,
+}  # 1 USD for the endpoint's 11 + 3 tokens
+SCHEMA = {
+    "type": "object",
+    "properties": {"label": {"type": "string"}},
+    "required": ["label"],
+    "additionalProperties": False,
+}
 
 
-def test_a_limit_that_is_not_reached_lets_calls_through() -> None:
-    budget = CallBudget(calls=2, usd=0.1, deadline=time.time() + 3600)
-    assert [budget.take_call() for _ in range(3)] == [True, True, False]
-    budget = CallBudget(usd=0.1)
-    budget.spend(usd=0.3)
-    assert not budget.take_call()
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    endpoint = Endpoint()
+    yield endpoint
+    endpoint.server.shutdown()
+    endpoint.server.server_close()
 
 
-def test_no_call_is_taken_twice_by_threads() -> None:
-    budget = CallBudget(calls=500)
-    with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(lambda _: budget.take_call(), range(2000)))
-    assert sum(taken) == 500
+def chat(endpoint: Endpoint, budget: CallBudget, **llm: object) -> ChatModel:
+    return ChatModel(
+        LlmConfig.model_validate({"model": "m", "concurrency": 1, "max_retries": 0, **llm}),
+        environment={"OPENAI_BASE_URL": endpoint.url, "OPENAI_API_KEY": KEY},
+        budget=budget,
+    )
 
 
-def test_a_budget_travels_as_text_with_what_is_left() -> None:
-    end = time.time() + 3600
-    budget = CallBudget(calls=5, usd=1.0, deadline=end)
-    budget.take_call()
-    budget.note_price(0.25)
-    budget.spend(calls=1, usd=0.25)
+def test_calls_and_price_are_counted_over_batches(endpoint: Endpoint) -> None:
+    budget = CallBudget(calls=3)
+    model = chat(endpoint, budget, **PRICES)
+    model.complete([ask("one"), ask("two")], purpose="first")
+    with pytest.raises(BudgetSpent, match="1 of 2 calls were made and are kept"):
+        model.complete([ask("three"), ask("four")], purpose="second")
+    assert (budget.calls, budget.n_taken, budget.usd_taken) == (0, 3, pytest.approx(3.0))
+    assert len(endpoint.requests) == 3
+
+
+def test_an_answer_that_is_no_json_has_its_price(endpoint: Endpoint) -> None:
+    endpoint.answer = lambda body, n: HttpAnswer(body=completion("no json"))
+    budget = CallBudget(usd=10.0)
+    requests = [ask(text, json_schema=SCHEMA) for text in ("one", "two")]
+    replies = chat(endpoint, budget, **PRICES).complete(requests, purpose="labels")
+    assert {reply.status for reply in replies} == {"failed"}
+    assert (budget.usd, budget.usd_taken) == (pytest.approx(8.0), pytest.approx(2.0))
+
+
+def test_a_price_that_is_not_known_is_none_and_not_0(endpoint: Endpoint) -> None:
+    budget = CallBudget()
+    chat(endpoint, budget).complete([ask("one")], purpose="labels")
+    assert (budget.n_taken, budget.usd_taken) == (1, None)
+
+
+def test_calls_that_are_not_sent_take_nothing_and_the_reason_is_seen(endpoint: Endpoint) -> None:
+    """A refused key fails the batch as it is, rather than using up the night."""
+    endpoint.answer = lambda body, n: HttpAnswer(401, {"error": {"message": "wrong key"}})
+    budget = CallBudget(calls=2)
+    requests = [ask(f"number {n}") for n in range(6)]
+    replies = chat(endpoint, budget).complete(requests, purpose="labels")
+    assert {reply.status for reply in replies} == {"failed"}
+    assert all("OPENAI_API_KEY" in (reply.reason or "") for reply in replies)
+    assert [prompt_of(body) for body in endpoint.requests] == ["number 0"]
+    assert (budget.calls, budget.n_taken) == (1, 1)
+
+
+def test_a_budget_travels_as_text_without_what_was_taken() -> None:
+    budget = CallBudget(calls=5, usd=1.5, deadline=10.0)
+    assert budget.spent_because == "the budget's minutes are over"
     there = CallBudget.from_tag(budget.to_tag())
-    assert (there.calls, there.usd, there.deadline) == (3, 0.5, end)
-
-
-def test_what_was_taken_is_counted_and_an_unknown_price_stays_unknown() -> None:
-    budget = CallBudget(calls=2, usd=1.0)
-    budget.spend(calls=1, usd=0.5)
-    assert budget.take_call() and not budget.take_call()
-    budget.note_price(0.25)
-    assert (budget.n_taken, budget.usd_taken, budget.usd) == (1, 0.25, 0.25)
-    budget.note_price(None)
-    budget.note_price(0.25)
-    assert budget.usd_taken is None and budget.usd == 0.0
+    assert (there.calls, there.usd, there.deadline, there.n_taken) == (5, 1.5, 10.0, 0)
+    assert CallBudget.from_tag(None).spent_because is None

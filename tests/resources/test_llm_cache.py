@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 from misbehaving_endpoint import Endpoint, HttpAnswer, ask, completion, prompt_of
 
+from assets.labels.call_costs import cost_summary
+from assets.labels.config import LlmConfig
 from assets.shared.chat import ChatReply
+from resources.chat_endpoint import ChatEndpoint
+from resources.chat_model import ChatModel
 from resources.llm_cache import Answer, LlmCache, LlmCacheError
 
 
@@ -90,3 +94,28 @@ def test_a_file_that_is_no_cache_is_named(tmp_path: Path) -> None:
     (tmp_path / "llm_answers.sqlite").write_text("this is no database, but long enough to be read")
     with pytest.raises(LlmCacheError, match=r"llm_answers\.sqlite.*mend or remove"):
         LlmCache(tmp_path)
+
+
+def test_an_unusable_answer_that_would_come_again_is_kept(
+    endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded LLM's: another attempt would spend the call for the same text."""
+    endpoint.answer = lambda body, before: HttpAnswer(body=completion('{"label": "and, and'))
+    monkeypatch.setattr(
+        "resources.embedded_llm.embedded_endpoint",
+        lambda config: ChatEndpoint(
+            model="m", base_url=endpoint.url, api_key=None, timeout_seconds=10, max_retries=0
+        ),
+    )
+    request = ask("q", json_schema={"type": "object", "required": ["label"]})
+    replies = [
+        ChatModel(LlmConfig(), cache_folder=tmp_path).complete([request], purpose="test")[0]
+        for _ in range(2)
+    ]
+    assert len(endpoint.requests) == 1
+    assert [reply.was_reused for reply in replies] == [False, True]
+    assert {(reply.status, reply.is_final, reply.reason) for reply in replies} == {
+        ("failed", True, replies[0].reason)
+    }
+    made = cost_summary(replies[:1])
+    assert (made["n_llm_calls_failed"], made["n_llm_answers_unusable"]) == (0, 1)

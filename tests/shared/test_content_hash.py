@@ -73,6 +73,19 @@ def test_lists_are_told_apart_by_where_they_end_and_what_is_missing_in_them() ->
     assert len({versions("VARCHAR[]", values)["value"] for values in variants}) == len(variants)
 
 
+def test_values_count_as_the_declared_type_holds_them() -> None:
+    table = table_of("DOUBLE")
+    numbers = pl.Series("number", [0, 1], dtype=pl.Int64)
+    frames = [
+        pl.DataFrame([numbers, pl.Series("value", [0.5, 0.1], dtype=pl.Float32)]),
+        pl.DataFrame([numbers, pl.Series("value", [0.5, 0.1], dtype=pl.Float64)]),
+    ]
+    as_written = [column_versions(frame, table) for frame in frames]
+    read_back = [column_versions(table.conform(frame, {}), table) for frame in frames]
+    assert as_written == read_back
+    assert as_written[0] != as_written[1]  # 0.1 of 32 bits is another number
+
+
 def test_two_types_of_one_number_are_two_contents() -> None:
     assert versions("INTEGER", [1])["value"] != versions("BIGINT", [1])["value"]
 
