@@ -114,12 +114,9 @@ class StudyRun:
             self._note(planned, OVER_BUDGET, spent)
             return
         self.context.log.info("%s: %s", title, "; ".join(f"{p.asset}: {p.reason}" for p in dirty))
-        result = self._resolve_job(partition.job).execute_in_process(
+        result = _only_assets(self._resolve_job(partition.job), dirty).execute_in_process(
             instance=self.context.instance,
             partition_key=partition.partition_key,
-            asset_selection=[
-                dg.AssetKey(table.name) for one in dirty for table in tables_of(one.asset)
-            ],
             # The runs say what they say where the main run says it (a terminal, or only the UI).
             run_config={"loggers": self.context.run.run_config.get("loggers", {})},
             tags={
@@ -176,6 +173,19 @@ class StudyRun:
                     data_snapshot=None if before is None else before.data_snapshot,
                 )
             )
+
+
+def _only_assets(job: dg.JobDefinition, planned: list[Planned]) -> dg.JobDefinition:
+    """The job with these assets and the checks of theirs that it has.
+
+    Chosen by assets alone, Dagster would add every check there is of them, those of staleness too.
+    """
+    chosen = {dg.AssetKey(table.name) for one in planned for table in tables_of(one.asset)}
+    checks = job.asset_layer.asset_graph.asset_check_keys
+    return job.get_subset(
+        asset_selection=chosen,
+        asset_check_selection={key for key in checks if key.asset_key in chosen},
+    )
 
 
 def _why_failed(result: dg.ExecuteInProcessResult) -> str | None:
