@@ -129,9 +129,7 @@ class SeparateProcess:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for the whole process group; nothing where it is gone."""
-    try:
+    """SIGKILL for the whole process group; nothing where it has ended: its id may be another's."""
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.wait()
+        process.wait()
