@@ -93,9 +93,7 @@ def check_replies(replies: list[ChatReply], faultless: list[ChatReply]) -> None:
         }
     )
     shown = covered_mean(table, "yes")
-    # A judge that gives the allowed answers next to no probability said neither yes nor no.
-    completed = table.filter(pl.col("status") == "ok", pl.col("right").is_not_null())
-    assert len(completed) > 0
+    completed = table.filter(pl.col("status") == "ok")
     assert shown["mean_yes"] == pytest.approx(covered_mean(completed, "right")["mean_right"], abs=0)
     assert shown["mean_yes_n"] == len(completed)
     assert shown["mean_yes_coverage"] == len(completed) / len(table)
