@@ -1,9 +1,10 @@
 """What the LLM calls of a plan will cost, said before any is made: calls, tokens, USD.
 
 For each asset that asks an LLM, calls are counted per prompt by the function beside the code that
-makes them (call_counts.py of each room, an upper limit), times the share of it that was taken by
-the same fit at other layers of the study, or by other fits, where those stay as they are. They are
-weighed with a call's tokens (token_counts.py; evidence that is not there yet is stood in for).
+makes them (call_counts.py of each room): the most there can be, times the share of it that was
+taken by the same fit at other layers of the study, or by other fits, where those stay as they are;
+before there are any, what is usual. They are weighed with a call's tokens (token_counts.py;
+evidence that is not there yet is stood in for).
 Where what an asset reads is in the lake and stays as it is, the requests of detection, and of
 labels that are not reranked, are built as they are and those that the cache answers left out; the
 judge's questions and reranked labels count as if the cache knew none. Of a retry, only the failed
@@ -30,6 +31,7 @@ from assets.labels.label_tasks import label_requests, requests_of
 from assets.labels.prompt import Prompt
 from assets.labels.tables import LABELS, LLM_CALLS
 from assets.recipe import partition_text
+from assets.shared.call_count import CallCount
 from assets.shared.chat import ChatRequest
 from assets.steering.call_counts import judge_call_counts
 from assets.steering.prompts import JudgePrompt
@@ -189,19 +191,19 @@ class LlmEstimator:
         self,
         stage: str,
         spec: FitSpec,
-        count: Callable[[int], Mapping[str, tuple[P, int]]],
+        count: Callable[[int], Mapping[str, CallCount[P]]],
         n_features: int,
     ) -> dict[str, tuple[P, float]]:
-        """`count(n_features)`, at the share of it that clean fits of the study took, by prompt.
+        """The most of `count(n_features)`, at the share that clean fits of the study took of it.
 
         Those are the same fit at other sites where it is clean there, else all clean fits: labels
-        without a theme, and contexts that are missing, spare calls.
+        without a theme, and contexts that are missing, spare calls. Without any, the usual number.
         """
-        counts = dict(count(n_features))
+        counts = count(n_features)
         clean = [one for name, one in self._specs.items() if (stage, name) in self._clean]
         sisters = [one for one in clean if one.fit.key == spec.fit.key] or clean
         if not sisters or LLM_CALLS.name not in self._tables:
-            return dict(counts)
+            return {name: (one.prompt, one.usual) for name, one in counts.items()}
         made, most = Counter[str](), Counter[str]()
         for one in sisters:
             calls = self._lake.read(
@@ -211,10 +213,10 @@ class LlmEstimator:
             ).unique()
             made.update(calls["prompt_name"].to_list())
             n_taken_up = self._n_taken_up(stage, one) or 0
-            most.update({name: n for name, (_, n) in count(n_taken_up).items()})
+            most.update({name: each.most for name, each in count(n_taken_up).items()})
         return {
-            name: (prompt, n * made[name] / most[name] if most[name] else n)
-            for name, (prompt, n) in counts.items()
+            name: (each.prompt, each.most * made[name] / most[name] if most[name] else each.usual)
+            for name, each in counts.items()
         }
 
     def _n_taken_up(self, stage: str, spec: FitSpec) -> int | None:

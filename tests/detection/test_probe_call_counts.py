@@ -12,5 +12,6 @@ def test_as_many_calls_are_counted_as_are_made(n_features: int, n_activating: in
     config = DetectionConfig(n_activating=n_activating)
     tasks = probe_requests({i: f"label {i}" for i in range(n_features)}, config)
     counts = probe_call_counts(n_features, config)
-    assert sum(n for _, n in counts.values()) == len(tasks)
+    assert sum(count.most for count in counts.values()) == len(tasks)
+    assert all(0 <= count.usual <= count.most for count in counts.values())
     assert {task.request.prompt_name for task in tasks} <= set(counts)

@@ -20,7 +20,7 @@ from assets.shared.answer_logprob import answer_logprob
 from assets.shared.chat import ChatRequest
 from resources.chat_model import ChatModel
 from resources.subject_model import load_subject_model
-from tests.labels.test_label_scores import contexts
+from tests.labels.planted_judges import contexts
 from tests.labels.test_label_tasks import CONTEXTS, PARTITION, VOCABULARY
 
 

@@ -25,11 +25,10 @@ pytestmark = pytest.mark.slow
 PRICES = {"usd_per_million_prompt_tokens": 1.0, "usd_per_million_completion_tokens": 4.0}
 # The quick study with features that leave documents without them: in its own 30 short documents the
 # strongest fire everywhere, and questions on negatives that are not there are counted beforehand.
-# Labels are scored on random negatives alone, as 72 documents lack some hard ones.
 CHANGES = {
     "llm": {"model": "fake", **PRICES},
     "corpus": MINI_STUDY["corpus"],
-    "labels": MINI_STUDY["labels"] | {"score_negatives": ["random"]},
+    "labels": MINI_STUDY["labels"],
     "fits": [
         MINI_STUDY["fits"][0] | {"coefficient_penalty": 0.3},
         QUICK_STUDY["fits"][1],
