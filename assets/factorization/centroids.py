@@ -15,6 +15,7 @@ from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
+from assets.factorization.encoder import Encoder
 from assets.factorization.factorization import Factors, FitTask
 from assets.factorization.inputs import FactorizationError, check_rank, mean_row_norm
 from assets.factorization.sparse_rows import unit_rows
@@ -40,25 +41,24 @@ def fit_kmeans(task: FitTask) -> Factors:
     with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit((sample / scale).cpu().numpy())
-        nearest = model.predict((task.activations / scale).cpu().numpy())
     n_clusters = len(np.unique(np.asarray(model.labels_)))
     if n_clusters < task.rank:
         raise FactorizationError(
             f"kmeans of rank {task.rank} found {n_clusters} clusters: the {sample.shape[0]} tokens "
             "of the fit hold no more distinct rows; lower the rank or add documents"
         )
-    dictionary = unit_rows(torch.as_tensor(model.cluster_centers_).to(task.activations))
-    members = torch.as_tensor(nearest, device=dictionary.device).long()
-    own = (task.activations * dictionary[members]).sum(dim=1).clamp(min=0)
-    coefficients = dictionary.new_zeros(len(members), task.rank)
-    coefficients.scatter_(1, members[:, None], own[:, None])
+    centroids = torch.as_tensor(model.cluster_centers_).to(task.activations)
+    encoder = Encoder(
+        centroids / scale, -centroids.square().sum(dim=1) / 2, n_active=1, is_projection=True
+    )
     is_converged = model.n_iter_ < task.fit.max_iter
     return Factors(
-        dictionary=dictionary,
-        coefficients=coefficients,
+        dictionary=unit_rows(centroids),
+        coefficients=encoder.encode(task.activations),
         n_iter=model.n_iter_,
         is_converged=is_converged,
         stop_reason="the centroids came to rest" if is_converged else "max_iter reached",
         objective_trace=[],
         feature_names=[None] * task.rank,
+        encoder=encoder,
     )

@@ -15,8 +15,8 @@ SUPERVISED_METHODS = ("diff_means",)
 SPARSE_METHODS = ("snmf", "random", "permuted")
 # Methods that go on until something no longer falls.
 ITERATED_METHODS = ("snmf", "permuted", "sae", "transcoder", "kmeans", "nmf")
-# Methods whose dictionary alone gives the coefficients of new tokens.
-PROJECTED_METHODS = (*SPARSE_METHODS, "diff_means", "pca", "nmf", "neurons")
+# Methods whose encoder gives the coefficients of new tokens; of the others the dictionary does.
+ENCODED_METHODS = ("sae", "transcoder", "kmeans")
 # Methods trained by gradient steps on batches of tokens.
 TRAINED_METHODS = ("sae", "transcoder")
 TRAINING_SETTINGS = ("active_features", "learning_rate", "batch_tokens")
@@ -195,9 +195,8 @@ class FitConfig(BaseModel):
     on_new_tokens: Literal["auto", "refit", "project"] = Field(
         default="auto",
         description="When the tokens change: refit; project (keep dictionary and ids, and give "
-        "new documents their coefficients in one pass; not for sae, transcoder and kmeans, whose "
-        "dictionary alone gives none); or auto: project while few tokens changed, where the method "
-        "can, else refit",
+        "new documents their coefficients in one pass; not for a public SAE); or auto: project "
+        "while few tokens changed, else refit",
     )
     refit_share: float = Field(
         default=0.05,
@@ -242,10 +241,10 @@ class FitConfig(BaseModel):
                 f"stability_seeds found for method {self.method!r}; expected only for snmf: remove "
                 "them"
             )
-        if self.on_new_tokens == "project" and self.method not in PROJECTED_METHODS:
+        if self.on_new_tokens == "project" and self.path is not None:
             raise ValueError(
-                f"on_new_tokens: project found for method {self.method!r}; expected one of "
-                f"{', '.join(PROJECTED_METHODS)}, whose dictionary alone gives coefficients"
+                "on_new_tokens: project found for a public SAE, whose strongest latents are chosen "
+                "anew; expected auto or refit"
             )
         return self
 
@@ -357,7 +356,7 @@ class FitConfig(BaseModel):
     @property
     def projects_little_changes(self) -> bool:
         """Whether the dictionary stays while few tokens change; warm_start: false knows no past."""
-        return self.on_new_tokens == "auto" and self.warm_start and self.method in PROJECTED_METHODS
+        return self.on_new_tokens == "auto" and self.warm_start and self.path is None
 
     @property
     def is_control(self) -> bool:

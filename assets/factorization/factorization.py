@@ -18,6 +18,7 @@ from torch import Tensor
 from assets.activations.site_names import ActivationSite
 from assets.factorization.config import FitConfig
 from assets.factorization.coordinate_solver import ProgressCallback
+from assets.factorization.encoder import Encoder
 from assets.factorization.metrics import explained_variance, l0
 
 
@@ -61,6 +62,8 @@ class Factors:
     feature_names: list[str | None]
     offset: Float[Tensor, " d"] | None = None
     explained_variance_trace: list[float] = field(default_factory=list)
+    # What gave the coefficients, where the dictionary alone does not.
+    encoder: Encoder | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Factorization:
     n_tokens_fit: int
     n_massive_excluded: int
     seed: int
+    encoder: Encoder | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -140,6 +144,7 @@ def measured(task: FitTask, factors: Factors, seconds: float, n_massive: int) ->
         n_tokens_fit=n_fit,
         n_massive_excluded=n_massive,
         seed=task.seed,
+        encoder=factors.encoder,
     )
 
 

@@ -96,6 +96,7 @@ class MatrixSource:
             kept,
             is_massive=self._inputs.is_massive,
             is_held_out=self._inputs.is_held_out,
+            input_activations=self._input_activations,
         )
 
     def choose_rank(self, fit: FitConfig, on_fit: CandidateCallback) -> RankChoice:

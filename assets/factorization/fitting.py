@@ -18,6 +18,7 @@ from assets.factorization.comparison_tables import (
     RANK_CHOICES,
 )
 from assets.factorization.config import FitConfig
+from assets.factorization.encoder import encoder_frame
 from assets.factorization.factorization import Factorization
 from assets.factorization.fit_documents import (
     FitChange,
@@ -38,7 +39,7 @@ from assets.factorization.identity import Identities, assign_identities, kept_id
 from assets.factorization.mean_row import mean_row_of
 from assets.factorization.rank_choice import RankChoice
 from assets.factorization.refit import PreviousFit, Refit, kept_fit, plan_refit
-from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY, ENCODERS, FACTORIZATIONS
 from assets.shared.schema import Table
 
 # Called with what is being done, how much of it is done, and of how much.
@@ -144,6 +145,7 @@ def make_fit(
         frames={
             FACTORIZATIONS: factorization_frame(fitted, fit, history),
             DICTIONARY: dictionary_frame(fitted, identities.feature_ids),
+            ENCODERS: encoder_frame(fitted.encoder, identities.feature_ids),
             COEFFICIENTS: coefficients_frame(fitted, identities.feature_ids),
             FEATURE_MATCHES: identities.frame(),
             RANK_CHOICES: _rank_rows(choice, kept),

@@ -4,11 +4,11 @@
     nmf                       min over y >= 0 of ½‖max(0, a) - y Z‖²
     diff_means, neurons       y = max(0, Z a)
     pca                       y = max(0, Z (a - offset))
+    sae, transcoder, kmeans   by the fit's encoder (encoder.py)
 
 Each token is solved by itself, and tokens whose rows are what they were are not solved at all: they
-have the coefficients they had, to the byte. Of the other methods (sae, transcoder, kmeans) the
-dictionary alone does not give coefficients, so they are fitted anew. Whether a dictionary stays is
-in refit.py; fits that go on from one are in methods.py.
+have the coefficients they had, to the byte. A public SAE's latents are chosen anew. Whether a
+dictionary stays is in refit.py; fits that go on from one are in methods.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from assets.factorization.config import PROJECTED_METHODS, FitConfig
+from assets.factorization.config import ENCODED_METHODS, FitConfig
+from assets.factorization.encoder import Encoder
 from assets.factorization.factorization import Factorization, Factors, FitTask, measured
 from assets.factorization.inputs import FactorizationError, as_matrix
 from assets.factorization.positive_parts import solve_positive_parts
@@ -53,6 +54,7 @@ class KeptFit:
     dictionary: Float[Tensor, "k d"]
     scale: float | None = None
     offset: Float[Tensor, " d"] | None = None
+    encoder: Encoder | None = None
     feature_names: list[str | None] | None = None
     n_tokens_fit: int | None = None
     was_converged: bool = True
@@ -85,15 +87,20 @@ def project_tokens(
     *,
     is_massive: Bool[Tensor, " n_tokens"] | None = None,
     is_held_out: Bool[Tensor, " n_tokens"] | None = None,
+    input_activations: Float[Tensor, "n_tokens d_in"] | None = None,
 ) -> Factorization:
     """Coefficients of all tokens for a dictionary of unit (or zero) rows.
 
+    `input_activations` are what a transcoder's encoder reads in place of the activations.
     explained_variance and l0 are over the tokens that a fit would use now: not the massive ones,
-    nor those a supervised method holds out. Raises FactorizationError for another width, and for a
-    method whose dictionary alone gives no coefficients.
+    nor those a supervised method holds out. Raises FactorizationError for another width, and where
+    what gives the coefficients is not kept.
     """
     matrix = as_matrix(activations)
-    check_projection(fit, kept, matrix.shape[1])
+    inputs = matrix
+    if input_activations is not None and fit.input_kind is not None:
+        inputs = as_matrix(input_activations)
+    check_projection(fit, kept, matrix.shape[1], inputs.shape[1])
     rows = as_matrix(kept.dictionary).to(matrix)
     n_tokens = len(matrix)
     massive = torch.zeros(n_tokens, dtype=torch.bool) if is_massive is None else is_massive.bool()
@@ -103,7 +110,7 @@ def project_tokens(
     if is_held_out is not None and fit.is_supervised:
         is_fit &= ~is_held_out.to(is_fit)
     begin = time.perf_counter()
-    solved = projected_rows(matrix, slice(0, n_tokens), fit, kept, rows)
+    solved = projected_rows(matrix, slice(0, n_tokens), fit, kept, rows, inputs)
     seconds = time.perf_counter() - begin
     task = FitTask(
         activations=matrix, is_fit=is_fit, fit=fit, seed=fit.seed, concepts=None, on_iteration=None
@@ -117,6 +124,7 @@ def project_tokens(
         objective_trace=[],
         feature_names=kept.feature_names or [None] * len(rows),
         offset=None if kept.offset is None else kept.offset.to(matrix),
+        encoder=kept.encoder,
     )
     projected = measured(task, factors, seconds, int(massive.sum()))
     if kept.n_tokens_fit is None:
@@ -130,16 +138,19 @@ def projected_rows(
     fit: FitConfig,
     kept: KeptFit,
     dictionary: Float[Tensor, "k d"],
+    inputs: Float[Tensor, "n_rows d_in"],
 ) -> ProjectedRows:
     """Coefficients of the site's tokens `rows`, whose activations are given: known or solved.
 
-    `dictionary` is that of `kept`, on the device of the activations.
+    `dictionary` is that of `kept`, on the device of the activations; `inputs` are the rows that an
+    encoder reads.
     """
     if kept.known is None:
-        return _solved_rows(activations, fit, kept, dictionary)
+        return _solved_rows(activations, fit, kept, dictionary, inputs)
     coefficients, is_known = kept.known.block(rows, dictionary)
-    solved = _solved_rows(activations[~is_known], fit, kept, dictionary)
-    coefficients[~is_known] = solved.coefficients
+    is_new = ~is_known
+    solved = _solved_rows(activations[is_new], fit, kept, dictionary, inputs[is_new])
+    coefficients[is_new] = solved.coefficients
     return replace(solved, coefficients=coefficients)
 
 
@@ -148,10 +159,13 @@ def _solved_rows(
     fit: FitConfig,
     kept: KeptFit,
     dictionary: Float[Tensor, "k d"],
+    inputs: Float[Tensor, "n_rows d_in"],
 ) -> ProjectedRows:
     n_rows = len(activations)
     if not n_rows:
         return ProjectedRows(dictionary.new_zeros(0, len(dictionary)), 0)
+    if kept.encoder is not None:
+        return ProjectedRows(kept.encoder.encode(inputs), n_rows)
     if fit.is_sparse and kept.scale is not None:
         solved = estimator_with(fit, dictionary, kept.scale).solve(activations)
         coefficients = solved.coefficients.t() * kept.scale
@@ -163,12 +177,22 @@ def _solved_rows(
     return ProjectedRows((shifted @ dictionary.t()).clamp_(min=0), n_rows)
 
 
-def check_projection(fit: FitConfig, kept: KeptFit, width: int) -> None:
+def check_projection(fit: FitConfig, kept: KeptFit, width: int, input_width: int) -> None:
     """Raise FactorizationError unless the method's coefficients follow from what is kept."""
-    if fit.method not in PROJECTED_METHODS:
+    if fit.path is not None:
         raise FactorizationError(
-            f"method {fit.method!r} found; expected {', '.join(PROJECTED_METHODS)}: coefficients "
-            "of other methods can't be solved for a dictionary alone"
+            f"public SAE {fit.path!r} found; expected a method that is fitted here: the latents "
+            "that are strongest are chosen anew, so refit"
+        )
+    if fit.method in ENCODED_METHODS and kept.encoder is None:
+        raise FactorizationError(
+            f"no encoder found for a projection of {fit.key}; expected that of the fit before, as "
+            f"the dictionary alone gives no coefficients of method {fit.method!r}: refit"
+        )
+    if kept.encoder is not None and kept.encoder.weights.shape[1] != input_width:
+        raise FactorizationError(
+            f"found inputs of width {input_width}; the encoder of {fit.key} reads width "
+            f"{kept.encoder.weights.shape[1]}: refit"
         )
     if fit.is_sparse and kept.scale is None:
         raise FactorizationError(

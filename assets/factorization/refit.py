@@ -29,7 +29,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from assets.factorization.comparison_tables import FEATURE_STABILITY, FIT_DOCUMENTS, RANK_CHOICES
-from assets.factorization.config import PROJECTED_METHODS, FitConfig
+from assets.factorization.config import ENCODED_METHODS, FitConfig
+from assets.factorization.encoder import Encoder, encoder_of
 from assets.factorization.fit_documents import FitChange, same_rows
 from assets.factorization.frames import (
     Start,
@@ -40,7 +41,7 @@ from assets.factorization.frames import (
 )
 from assets.factorization.identity import PreviousFeatures
 from assets.factorization.projection import KeptFit, KnownCoefficients
-from assets.factorization.tables import DICTIONARY, FACTORIZATIONS
+from assets.factorization.tables import DICTIONARY, ENCODERS, FACTORIZATIONS
 from assets.shared.schema import Table
 
 WARM_METHODS = ("snmf", "permuted")
@@ -60,6 +61,7 @@ class PreviousFit:
     rank_choices: pl.DataFrame
     feature_stability: pl.DataFrame
     documents: pl.DataFrame
+    encoder: Encoder | None
     read_coefficients: Callable[[], pl.DataFrame]
 
     # Tables that the fit is read back from.
@@ -69,6 +71,7 @@ class PreviousFit:
         RANK_CHOICES,
         FEATURE_STABILITY,
         FIT_DOCUMENTS,
+        ENCODERS,
     )
 
     @property
@@ -111,6 +114,7 @@ def previous_fit(
         frames[RANK_CHOICES].drop(RANK_CHOICES.partition_by),
         frames[FEATURE_STABILITY].drop(FEATURE_STABILITY.partition_by),
         frames[FIT_DOCUMENTS].drop(FIT_DOCUMENTS.partition_by),
+        encoder_of(frames[ENCODERS], ids),
         read_coefficients,
     )
 
@@ -166,6 +170,7 @@ def kept_fit(previous: PreviousFit, documents: pl.DataFrame, n_tokens: int) -> K
         dictionary=features.dictionary,
         scale=row["activation_scale"],
         offset=None if offset is None else torch.tensor(offset, dtype=torch.float32),
+        encoder=previous.encoder,
         feature_names=row["feature_names"],
         n_tokens_fit=row["n_tokens_fit"],
         was_converged=bool(row["is_converged"]),
@@ -179,8 +184,10 @@ def _obstacle(
     """Why the dictionary can't stay; None where it can."""
     if not (previous.inputs_fingerprint or "").startswith(settings + SEPARATOR):
         return "code or settings changed"
-    if fit.method not in PROJECTED_METHODS:
-        return f"the tokens changed, and {fit.method} can't give new ones coefficients"
+    if fit.path is not None:
+        return "the tokens changed, and a public SAE's strongest latents are chosen anew"
+    if fit.method in ENCODED_METHODS and previous.encoder is None:
+        return "the encoder of the fit before is not recorded"
     if fit.on_new_tokens != "project" and not fit.projects_little_changes:
         return "the tokens changed"
     if change is None:

@@ -47,9 +47,10 @@ def topk_factors(
     task: FitTask, training: TopKTraining, inputs: Float[Tensor, "n_tokens d_in"]
 ) -> Factors:
     """The trained weights in the common form, with coefficients of all tokens' `inputs`."""
+    encoder = training.weights.as_encoder()
     return Factors(
         dictionary=training.weights.dictionary,
-        coefficients=training.weights.encode(inputs),
+        coefficients=encoder.encode(inputs),
         n_iter=len(training.objective_trace),
         is_converged=training.is_converged,
         stop_reason=training.stop_reason,
@@ -57,4 +58,5 @@ def topk_factors(
         explained_variance_trace=training.explained_variance_trace,
         feature_names=[None] * task.rank,
         offset=training.weights.offset,
+        encoder=encoder,
     )

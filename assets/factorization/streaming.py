@@ -116,7 +116,7 @@ def project_streamed(
     device: torch.device | str = "cpu",
 ) -> Factorization:
     """projection.project_tokens, shard by shard."""
-    check_projection(fit, kept, reader.width)
+    check_projection(fit, kept, reader.width, reader.width)
     source = ShardRows(reader, is_massive)
     source.check_any_fit()
     begin = time.perf_counter()
@@ -194,7 +194,7 @@ def _measured_over_shards(
         rows, is_fit = source.read(number)
         rows, is_fit = rows.to(device), is_fit.to(device)
         place = slice(part.first_row, part.first_row + part.n_rows)
-        solved = projected_rows(rows, place, fit, kept, dictionary)
+        solved = projected_rows(rows, place, fit, kept, dictionary, rows)
         coefficients = solved.coefficients
         count.add(solved)
         on_fit.add(rows[is_fit], coefficients[is_fit], dictionary)

@@ -266,6 +266,31 @@ DICTIONARY = Table(
     partition_by=("site", "fit"),
 )
 
+ENCODERS = Table(
+    name="encoders",
+    stage="factorization",
+    description="What gives new tokens their coefficients where the dictionary alone does not "
+    "(sae, transcoder, kmeans), one row a feature: potential = weights · x + bias for a row x of "
+    "the site that the method reads (transcoder: mlp_in); the n_active features of largest "
+    "potential fire, at max(0, potential). No rows for other methods and for public SAEs.",
+    columns=(
+        SITE,
+        FIT,
+        FEATURE_ID,
+        Column("weights", "FLOAT[]", "Weight of each neuron of the site that is read"),
+        Column("bias", "FLOAT", "Added to the weighted sum"),
+        Column("n_active", "INTEGER", "At most so many features fire at a token", minimum=1),
+        Column(
+            "is_projection",
+            "BOOLEAN",
+            "The coefficient is max(0, weights · x / norm of weights) in place of the potential "
+            "(kmeans)",
+        ),
+    ),
+    key=("site", "fit", "feature_id"),
+    partition_by=("site", "fit"),
+)
+
 COEFFICIENTS = Table(
     name="coefficients",
     stage="factorization",
@@ -284,6 +309,7 @@ COEFFICIENTS = Table(
 TABLES = (
     FACTORIZATIONS,
     DICTIONARY,
+    ENCODERS,
     COEFFICIENTS,
     FEATURE_MATCHES,
     RANK_CHOICES,

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from assets.factorization.encoder import Encoder
 from assets.factorization.inputs import mean_row_norm
 
 AUX_WEIGHT = 1 / 32
@@ -33,7 +34,6 @@ PLATEAU_EPOCHS = 10
 COOLING_SHARE = 0.2
 # The paper's step size, 2e-4 at 2^14 latents, falling with the root of their number.
 LARGEST_LEARNING_RATE = 3e-3
-ENCODED_AT_A_TIME = 8_192
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,11 @@ class TopKWeights:
     output_scale: float
     active_features: int
 
-    def encode(self, inputs: Float[Tensor, "n d_in"]) -> Float[Tensor, "n k"]:
-        """Coefficients of the dictionary for inputs, at most active_features a token."""
-        parts = [
-            _top_k(self._latents(part), self.active_features)
-            for part in inputs.split(ENCODED_AT_A_TIME)
-        ]
-        return torch.cat(parts) * self.output_scale
-
-    def _latents(self, inputs: Float[Tensor, "n d_in"]) -> Float[Tensor, "n k"]:
-        centred = (inputs - self.input_bias) / self.input_scale
-        return torch.relu(centred @ self.encoder + self.encoder_bias)
+    def as_encoder(self) -> Encoder:
+        """What gives inputs their coefficients, with the scales and the input's bias folded in."""
+        weights = self.encoder.t() / self.input_scale
+        bias = self.encoder_bias - weights @ self.input_bias
+        return Encoder(weights * self.output_scale, bias * self.output_scale, self.active_features)
 
 
 @dataclass(frozen=True)

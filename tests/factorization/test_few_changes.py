@@ -17,11 +17,11 @@ from polars.testing import assert_frame_equal
 
 from assets.activations.shards import ActivationReader, ShardRecord, write_shard
 from assets.factorization.comparison_tables import FEATURE_MATCHES, FIT_DOCUMENTS
-from assets.factorization.config import PROJECTED_METHODS
+from assets.factorization.config import ENCODED_METHODS
 from assets.factorization.fit_source import MatrixSource, ShardSource
 from assets.factorization.fitting import MadeFit, make_fit
 from assets.factorization.methods import METHODS
-from assets.factorization.tables import COEFFICIENTS, DICTIONARY, FACTORIZATIONS
+from assets.factorization.tables import COEFFICIENTS, DICTIONARY, ENCODERS, FACTORIZATIONS
 
 
 def row_of(made: MadeFit) -> dict:
@@ -51,7 +51,7 @@ def assert_dictionary_stays(made: MadeFit, before: MadeFit) -> None:
     assert set(made.frames[FEATURE_MATCHES]["kind"]) == {"kept"}
 
 
-@pytest.mark.parametrize("method", PROJECTED_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_one_document_of_a_hundred_leaves_everything_else_to_the_byte(method):
     fit = fit_of(method)
     old, new = Corpus(range(100)), Corpus([*range(40), 110, *range(40, 100)])
@@ -71,7 +71,7 @@ def test_one_document_of_a_hundred_leaves_everything_else_to_the_byte(method):
     assert row_of(made)["explained_variance"] != row_of(before)["explained_variance"]
 
 
-@pytest.mark.parametrize("method", PROJECTED_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_new_tokens_get_what_the_fit_gave_tokens_like_them(method):
     """The same rows under another id: solved anew, they come out as they were."""
     corpus = Corpus(range(100))
@@ -211,13 +211,14 @@ def test_settings_still_decide(settings, change, start):
     assert made.refit.start == start
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - set(PROJECTED_METHODS)))
-def test_methods_whose_dictionary_gives_no_coefficients_are_fitted_anew(method):
+@pytest.mark.parametrize("method", ENCODED_METHODS)
+def test_a_fit_from_before_encoders_were_recorded_is_made_anew(method):
     fit = fit_of(method, max_iter=20)
     before = make(Corpus(range(100)), fit)
+    before.frames[ENCODERS] = before.frames[ENCODERS].clear()
     made = make(Corpus(range(101)), fit, before)
     assert made.refit.start == "cold"
-    assert made.refit.reason == f"the tokens changed, and {method} can't give new ones coefficients"
+    assert made.refit.reason == "the encoder of the fit before is not recorded"
 
 
 def test_rank_auto_stays_with_the_dictionary_and_is_chosen_anew_with_it():

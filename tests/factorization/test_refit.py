@@ -11,6 +11,7 @@ from factorization.conftest import settings_for
 
 from assets.activations.site_names import ActivationSite
 from assets.factorization.config import FitConfig
+from assets.factorization.encoder import Encoder
 from assets.factorization.fit_documents import FitChange
 from assets.factorization.fit_inputs import FitInputs
 from assets.factorization.fit_source import MatrixSource
@@ -126,8 +127,15 @@ def test_a_projection_is_that_of_the_estimator(planted):
 def test_what_cannot_be_projected_says_why(planted):
     data = planted(n_tokens=50)
     kept, fit = KeptFit(data.dictionary, 1.0), snmf(data)
-    with pytest.raises(FactorizationError, match="'sae' found; expected snmf, random, permuted"):
+    with pytest.raises(FactorizationError, match="no encoder found for a projection of sae-k004"):
         project_tokens(data.activations, FitConfig(method="sae", rank=4), kept)
+    encoder = Encoder(torch.ones(4, 7), torch.zeros(4), n_active=2)
+    with pytest.raises(FactorizationError, match="inputs of width 120; the encoder of sae-k004 re"):
+        project_tokens(
+            data.activations, FitConfig(method="sae", rank=4), replace(kept, encoder=encoder)
+        )
+    with pytest.raises(FactorizationError, match="public SAE 'some/folder' found"):
+        project_tokens(data.activations, FitConfig(method="sae", path="some/folder"), kept)
     with pytest.raises(FactorizationError, match="width 120; the dictionary was fitted on width 5"):
         project_tokens(data.activations, fit, KeptFit(torch.eye(5), 1.0))
     with pytest.raises(FactorizationError, match="no activation_scale found"):

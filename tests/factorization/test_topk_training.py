@@ -103,7 +103,7 @@ def test_a_transcoder_without_its_input_is_refused():
 def test_coefficients_are_a_brute_force_forward_of_the_weights():
     activations, *_ = planted(n_tokens=300)
     weights = train_topk(activations, activations, settings(max_epochs=3)).weights
-    fast = weights.encode(activations)
+    fast = weights.as_encoder().encode(activations)
     for row in (0, 7, 299):
         hidden = [
             float(
@@ -126,7 +126,9 @@ def test_dead_latents_come_back_by_the_auxiliary_loss(monkeypatch):
     for weight in (0.0, 1 / 32):
         monkeypatch.setattr("assets.factorization.topk_training.AUX_WEIGHT", weight)
         wide = settings(n_features=200, learning_rate=1e-2, max_epochs=40, tol=0.0)
-        coefficients = train_topk(activations, activations, wide).weights.encode(activations)
+        coefficients = (
+            train_topk(activations, activations, wide).weights.as_encoder().encode(activations)
+        )
         dead[weight] = int((coefficients <= 0).all(dim=0).sum())
     assert dead[0.0] >= 10
     assert dead[1 / 32] <= 0.2 * dead[0.0]

@@ -30,6 +30,7 @@ CONCEPTS = ("Monday", "red", "French", "sushi", "SQL", "football")
 FACTORIZATION = (
     "factorizations",
     "dictionary",
+    "encoders",
     "coefficients",
     "feature_matches",
     "rank_choices",

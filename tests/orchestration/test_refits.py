@@ -16,6 +16,7 @@ SNMF = {"method": "snmf", "rank": 12, "keep_fraction": 0.02, "max_iter": 20}
 FACTORIZATION = (
     "factorizations",
     "dictionary",
+    "encoders",
     "coefficients",
     "feature_matches",
     "rank_choices",
@@ -164,3 +165,22 @@ def test_a_fit_that_cannot_be_made_is_a_row_but_never_loses_one(platform: Platfo
     assert not fit(platform, "snmf-k900").success
     assert lake.query("SELECT * FROM factorizations").equals(made)
     assert lake.query("SELECT count(*) FROM dictionary").item() > 0
+
+
+def test_a_trained_sae_stays_when_few_documents_come(platform: Platform) -> None:
+    lake = platform.lake
+    sae = {"method": "sae", "rank": 12, "max_iter": 20, "refit_share": 0.5}
+    prepare(platform, 8, sae)
+    assert fit(platform, "sae-k012").success
+    kept = {name: lake.query(f"FROM {name} ORDER BY ALL") for name in ("dictionary", "encoders")}
+    first = lake.query("FROM factorizations").row(0, named=True)
+
+    prepare(platform, 9, sae)
+    assert fit(platform, "sae-k012").success
+    row = lake.query("FROM factorizations").row(0, named=True)
+    assert row["start"] == "projected" and row["n_tokens"] > first["n_tokens"]
+    for name, before in kept.items():
+        assert lake.query(f"FROM {name} ORDER BY ALL").equals(before), name
+    fired = lake.query("SELECT count(*) AS n FROM coefficients GROUP BY row")["n"]
+    # Its default is a quarter of the features at a token.
+    assert fired.max() == 3 and len(fired) > 0.9 * row["n_tokens"]
