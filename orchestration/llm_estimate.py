@@ -23,7 +23,7 @@ from typing import Any, TypeAlias, TypeVar
 from assets.detection.call_counts import probe_call_counts
 from assets.detection.probe_sentences import probe_requests
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
-from assets.factorization.strength_order import strongest_features
+from assets.factorization.strength_order import feature_limit, strongest_features
 from assets.factorization.tables import COEFFICIENTS, FACTORIZATIONS
 from assets.labels.call_counts import label_call_counts
 from assets.labels.chosen_labels import chosen_labels
@@ -259,7 +259,7 @@ class LlmEstimator:
         return _least(rank if isinstance(rank, int) else None, self._limit(spec, limits))
 
     def _limit(self, spec: FitSpec, limits: Any) -> int | None:
-        return limits.max_features_controls if spec.fit.is_control else limits.max_features
+        return feature_limit("", limits, spec.fit.is_control).n
 
     def _are_there(
         self, tables: Iterable[Any], spec: FitSpec, pending: set[tuple[str, str]]

@@ -69,7 +69,7 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
 
     from assets.ablation.measure import measure_ablations
     from assets.activations.tokenization import special_prefix
-    from assets.factorization.strength_order import strongest_features
+    from assets.factorization.strength_order import feature_limit, strongest_features
 
     spec = run.fit()
     config = spec.study.ablation
@@ -93,15 +93,14 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
     documents = run.lake.read(
         DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
     )
-    limit_name = "max_features_controls" if spec.fit.is_control else "max_features"
-    limit = getattr(config, limit_name)
+    limit = feature_limit("ablation", config, spec.fit.is_control)
     with Progress(run.log, "ablation", 0, "runs of a document") as progress:
         measured = measure_ablations(
             subject.model,
             spec.site.activation_site,
             feature_ids=fitted.feature_ids,
             dictionary=fitted.dictionary,
-            measured_ids=strongest_features(coefficients, limit),
+            measured_ids=strongest_features(coefficients, limit.n),
             coefficients=coefficients,
             tokens=tokens,
             special_prefix=special_prefix(subject.tokenizer),
@@ -110,8 +109,7 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
             firing_share=spec.study.evidence.firing_share,
             concepts=dict(documents.iter_rows()),
             half_seed=spec.study.detection.seed,
-            limit=limit,
-            limit_name=limit_name,
+            beyond=limit.beyond,
             made_with=(
                 code_version("ablation", (RUNS_MODULE,)),
                 subject.revision,

@@ -32,13 +32,12 @@ def effects_frame(
     targets: Mapping[int, Targets],
     fires: Collection[int],
     config: AblationConfig,
-    limit: int | None,
-    limit_name: str = "max_features",
+    beyond: str,
 ) -> pl.DataFrame:
     """Rows of `ablation_effects`, without site and fit, for each of `feature_ids`.
 
-    `runs` are rows of `ablation_runs`; `targets` has the features within `limit` (the study's
-    option `limit_name`), `fires` those that have a coefficient at all.
+    `runs` are rows of `ablation_runs`; `targets` has the features that are measured, `fires` those
+    that have a coefficient at all; `beyond` is why one of these is not measured.
     """
     by_key = runs.partition_by("feature_id", "ablation", "is_null", as_dict=True)
     rows = []
@@ -61,10 +60,7 @@ def effects_frame(
                 elif feature_id in targets or feature_id not in fires:
                     row |= {"status": "inactive", "reason": config.least_strong_reason}
                 else:
-                    row |= {
-                        "status": "not_measured",
-                        "reason": f"beyond ablation.{limit_name}={limit}, strongest first",
-                    }
+                    row |= {"status": "not_measured", "reason": beyond}
                 rows.append(row)
     schema = {
         c.name: c.polars_type

@@ -60,8 +60,7 @@ def measure_ablations(
     firing_share: float,
     concepts: Mapping[str, str | None] | None = None,
     half_seed: int = 0,
-    limit: int | None = None,
-    limit_name: str = "max_features",
+    beyond: str = "beyond max_features",
     made_with: Sequence[str] = (),
     previous: pl.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,
@@ -72,9 +71,9 @@ def measure_ablations(
     `coefficients` has the columns row, feature_id and coefficient; `tokens` row, document_id,
     position, token_id and is_massive; `promoted` gives token ids by feature, most promoted first;
     `concepts` those of all the study's documents, which `half_seed` (detection.seed) halves.
-    `limit` is the study's cap that made `measured_ids`, `limit_name` its option; `made_with` are
-    code version, model revision and number type; `previous` the partition's rows of
-    `ablation_runs`. Raises FaithfulnessError where the model can't be run from the site on.
+    `beyond` is the reason of features left out of `measured_ids`; `made_with` are code version,
+    model revision and number type; `previous` the partition's rows of `ablation_runs`. Raises
+    FaithfulnessError where the model can't be run from the site on.
     """
     fires = set(coefficients.filter(pl.col("coefficient") > 0)["feature_id"])
     coefficients = coefficients.filter(pl.col("feature_id").is_in(list(measured_ids)))
@@ -118,7 +117,7 @@ def measure_ablations(
     frame = _runs_frame(runs, [one.document.document_id for one in documents], known | made)
     return Measured(
         frame,
-        effects_frame(frame, feature_ids, targets, fires, config, limit, limit_name),
+        effects_frame(frame, feature_ids, targets, fires, config, beyond),
         n_reused,
         len(runs) - n_reused,
         spent,

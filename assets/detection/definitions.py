@@ -76,6 +76,7 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
         probe_sentence_rows,
     )
     from assets.detection.site_scores import corpus_scores, sentence_scores
+    from assets.factorization.strength_order import feature_limit
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.labels.chosen_labels import chosen_labels
@@ -89,15 +90,10 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
     fitted = run.fitted(spec)
 
     chosen = chosen_labels(run.lake.read(LABELS, spec.partition))
-    limit_name = "max_features_controls" if spec.fit.is_control else "max_features"
-    limit = getattr(config, limit_name)
+    limit = feature_limit("detection", config, spec.fit.is_control)
     labelled = {i: c.label for i, c in chosen.items() if c.label is not None}
-    labels = dict(list(labelled.items())[:limit])
-    not_probed = {
-        i: c.reason or f"beyond detection.{limit_name}={limit}"
-        for i, c in chosen.items()
-        if i not in labels
-    }
+    labels = dict(list(labelled.items())[: limit.n])
+    not_probed = {i: c.reason or limit.beyond for i, c in chosen.items() if i not in labels}
     tasks = probe_requests(labels, config)
     with Progress(run.log, "probe sentences", len(tasks), "calls") as progress:
         replies = run.chat_model(progress.reach).complete(

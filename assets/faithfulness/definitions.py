@@ -75,7 +75,7 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
 
     from assets.activations.tokenization import special_prefix
     from assets.factorization.mean_row import mean_row_of
-    from assets.factorization.strength_order import strongest_features
+    from assets.factorization.strength_order import feature_limit, strongest_features
     from assets.faithfulness.fit import Fit
     from assets.faithfulness.measure import measure_faithfulness
     from assets.faithfulness.sample import sample_documents
@@ -108,7 +108,7 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
         offset=None if offset is None else torch.tensor(offset),
         mean_row=mean,
     )
-    limit = config.max_features_controls if spec.fit.is_control else config.max_features
+    limit = feature_limit("faithfulness", config, spec.fit.is_control)
     code = code_version("faithfulness", (RUNS_MODULE,))
     with Progress(run.log, "faithfulness", len(sample), "runs of a document") as progress:
         measured = measure_faithfulness(
@@ -116,9 +116,9 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
             spec.site.activation_site,
             sample,
             fit,
-            strongest_features(coefficients, limit),
+            strongest_features(coefficients, limit.n),
             config,
-            limit=limit,
+            beyond=limit.beyond,
             made_with=(code, subject.revision, subject.dtype),
             previous=run.lake.read(FAITHFULNESS_DOCUMENTS, spec.partition),
             on_progress=progress.reach,

@@ -36,14 +36,14 @@ def feature_frame(
     feature_ids: Sequence[int],
     is_measured: Collection[int],
     n_documents_active: Sequence[int],
-    limit: int | None,
+    beyond: str,
     seed: int,
 ) -> pl.DataFrame:
     """Rows of `feature_faithfulness`, one a feature of the fit, without site and fit.
 
     `documents` are rows of `faithfulness_documents`. `feature_ids` and `n_documents_active`
     (documents of the sample in which it is active) follow the dictionary's rows; `is_measured` are
-    the dictionary rows within `limit` (the study's max_features), the strongest.
+    the dictionary rows that were taken out, `beyond` is why others were not.
     """
     delta = (pl.col("cross_entropy_replaced") - pl.col("cross_entropy_base")).alias("delta")
     zero = documents.filter(replacement="zero").select("document_id", delta)
@@ -66,10 +66,7 @@ def feature_frame(
             row |= {"status": "inactive", "reason": NOT_ACTIVE}
         else:
             assert feature not in is_measured, "an active feature was planned but not ablated"
-            row |= {
-                "status": "not_measured",
-                "reason": f"beyond faithfulness.max_features={limit}, strongest first",
-            }
+            row |= {"status": "not_measured", "reason": beyond}
         rows.append(row)
     schema = {
         c.name: c.polars_type

@@ -56,17 +56,17 @@ def measure_faithfulness(
     measured_ids: Sequence[int],
     config: FaithfulnessConfig,
     *,
-    limit: int | None = None,
+    beyond: str = "beyond max_features",
     made_with: Sequence[str] = (),
     previous: pl.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Measured:
     """Every replacement on every document of the sample, and the ablations of `measured_ids`.
 
-    `limit` is the study's cap that made `measured_ids`, named in the rows of the features left
-    out. `made_with`: code version, model revision and number type; `previous` are the partition's
-    rows of `faithfulness_documents`, taken over where all that decides them is the same.
-    Raises FaithfulnessError where the model can't be run from the site on.
+    `beyond` is the reason in the rows of the features left out. `made_with`: code version, model
+    revision and number type; `previous` are the partition's rows of `faithfulness_documents`, taken
+    over where all that decides them is the same. Raises FaithfulnessError where the model can't be
+    run from the site on.
     """
     coefficients = sampled_coefficients(sample, fit.coefficients, fit.feature_ids)
     peaks = peak_coefficients(sample, coefficients)
@@ -104,7 +104,7 @@ def measure_faithfulness(
             fit.feature_ids,
             set(measured_rows),
             (peaks > 0).sum(axis=0).tolist(),
-            limit,
+            beyond,
             config.seed,
         ),
         Work(n_reused, len(runs) - n_reused, spent),

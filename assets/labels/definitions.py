@@ -48,7 +48,7 @@ def labels_assets(
 
 def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.factorization.frames import feature_ids_of
-    from assets.factorization.strength_order import strongest_features
+    from assets.factorization.strength_order import feature_limit, strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import join_llm_calls
     from assets.labels.label_candidates import read_priors
@@ -64,7 +64,7 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
 
     spec = run.fit()
     config = spec.study.labels
-    limit = config.max_features_controls if spec.fit.is_control else config.max_features
+    limit = feature_limit("labels", config, spec.fit.is_control)
     contexts = run.lake.read(CONTEXTS, spec.partition)
     feature_ids = feature_ids_of(run.fitted_row(spec))
     coefficients = run.lake.read(
@@ -75,7 +75,7 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
         contexts,
         run.lake.read(VOCAB_PROJECTION, spec.partition),
         config,
-        features=strongest_features(coefficients, limit),
+        features=strongest_features(coefficients, limit.n),
         llm=spec.study.llm,
     )
     requests = requests_of(tasks)
@@ -92,7 +92,7 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
         contexts,
         config,
         all_features=feature_ids,
-        max_features=limit,
+        beyond=limit.beyond,
         priors=read_priors(prior_replies),
     )
     score_tasks = score_requests(labels, contexts, config, llm=spec.study.llm)

@@ -119,13 +119,13 @@ def label_rows(
     config: LabelsConfig,
     *,
     all_features: Sequence[int],
-    max_features: int | None,
+    beyond: str = "beyond max_features",
     priors: Priors | None = None,
 ) -> pl.DataFrame:
     """Rows of `labels` without site and fit, a row for each of `all_features` and kind.
 
     `replies` answer `requests_of(tasks)`; `priors` are log p(label) of the candidates, where they
-    are reranked. `max_features` is named as the reason of features that no task asks about.
+    are reranked. `beyond` is the reason of features that no task asks about.
     """
     found = {
         (task.feature_id, task.kind): (task, own)
@@ -140,8 +140,7 @@ def label_rows(
         for kind in config.kinds:
             task, own = found.get((feature_id, kind), (None, []))
             if task is None:
-                reason = f"beyond max_features={max_features}"
-                rows.append(_row(feature_id, kind, None, "not_attempted", reason))
+                rows.append(_row(feature_id, kind, None, "not_attempted", beyond))
             elif not own:
                 rows.append(_row(feature_id, kind, None, "none", task.reason))
             else:

@@ -107,7 +107,7 @@ def steered_assets(
 
 
 def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
-    from assets.factorization.strength_order import strongest_features
+    from assets.factorization.strength_order import feature_limit, strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.shared.covered_mean import covered_mean
@@ -122,7 +122,7 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
     config = spec.study.steering
     subject = run.subject()
     fitted = run.fitted(spec)
-    limit = config.max_features_controls if spec.fit.is_control else config.max_features
+    limit = feature_limit("steering", config, spec.fit.is_control).n
     feature_ids = strongest_features(
         run.lake.read(COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")), limit
     )

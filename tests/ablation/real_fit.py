@@ -68,6 +68,5 @@ class RealFit:
             promoted=self.promoted,
             concepts=self.concepts,
             config=config,
-            limit=n_features,
             **settings,
         )

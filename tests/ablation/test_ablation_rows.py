@@ -77,14 +77,14 @@ def test_hooks_are_gone_after_a_run_and_after_an_exception(
 
 def test_features_beyond_the_cap_and_silent_ones_say_so() -> None:
     model = tiny_model("llama")
-    measured = ablate(model, SITE, fit_at(model, SITE), [20], limit=1)
+    measured = ablate(model, SITE, fit_at(model, SITE), [20], beyond="why")
     statuses = dict(measured.effects.select("feature_id", "status").unique().iter_rows())
     assert statuses == {10: "not_measured", 20: "ok", 30: "not_measured", 40: "inactive"}
     assert len(measured.effects) == 4 * 2 * 2
     reasons = dict(measured.effects.select("feature_id", "reason").iter_rows())
-    assert "ablation.max_features=1" in reasons[10] and "strong_share=0.5" in reasons[40]
-    none = ablate(model, SITE, fit_at(model, SITE), [], limit=0, limit_name="max_features_controls")
-    assert none.effects["reason"].str.contains("ablation.max_features_controls=0").any()
+    assert reasons[10] == "why" and "strong_share=0.5" in reasons[40]
+    none = ablate(model, SITE, fit_at(model, SITE), [], beyond="none wanted")
+    assert none.effects["reason"].str.contains("none wanted").any()
     assert none.runs.is_empty() and set(none.effects["status"]) == {"not_measured", "inactive"}
     ABLATION_RUNS.conform(measured.runs, PARTITION)
     ABLATION_EFFECTS.conform(measured.effects, PARTITION)

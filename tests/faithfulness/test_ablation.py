@@ -97,15 +97,15 @@ def test_a_silent_feature_is_a_row_that_says_so_and_a_zero_direction_changes_not
 def test_features_beyond_the_cap_are_named_with_the_reason() -> None:
     model, site = tiny_model("llama"), ActivationSite(1)
     fit = random_fit(rows_of_the_site(model, site))
-    frame = measure_faithfulness(model, site, whole_sample(), fit, [20], CONFIG, limit=1).features
-    by_id = {row["feature_id"]: row for row in frame.to_dicts()}
+    measured = measure_faithfulness(model, site, whole_sample(), fit, [20], CONFIG, beyond="why")
+    by_id = {row["feature_id"]: row for row in measured.features.to_dicts()}
     assert {i: by_id[i]["status"] for i in by_id} == {
         10: "not_measured",
         20: "ok",
         30: "not_measured",
         40: "inactive",
     }
-    assert "max_features=1" in by_id[10]["reason"]
+    assert by_id[10]["reason"] == "why"
 
 
 def test_each_feature_is_ablated_where_it_is_strongest() -> None:

@@ -96,7 +96,6 @@ def rows_by(answers: Mapping[int, Sequence[ChatReply]], prior: float | None) -> 
         CONTEXTS,
         CONFIG,
         all_features=[0, 1],
-        max_features=None,
         priors=read_priors(forced),
     )
     LABELS.conform(rows, PARTITION)

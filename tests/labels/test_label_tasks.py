@@ -147,7 +147,7 @@ def test_every_feature_and_kind_gets_a_row_that_fits_the_table() -> None:
         reply(requests[2], None, "endpoint down"),
         reply(requests[3], '{"label": "weekdays"}'),
     ]
-    rows = label_rows(tasks, replies, CONTEXTS, config, all_features=[0, 1, 2, 3], max_features=3)
+    rows = label_rows(tasks, replies, CONTEXTS, config, all_features=[0, 1, 2, 3], beyond="why")
     LABELS.conform(rows, PARTITION)
     found = {(r["feature_id"], r["kind"]): r for r in rows.iter_rows(named=True)}
     assert len(found) == 4 * 3
@@ -159,7 +159,7 @@ def test_every_feature_and_kind_gets_a_row_that_fits_the_table() -> None:
     assert found[0, "output"]["label"] == "weekdays"
     assert found[2, "input"]["status"] == "none" and found[2, "input"]["request_hash"] is None
     assert found[3, "input"]["status"] == "not_attempted"
-    assert found[3, "input"]["reason"] == "beyond max_features=3"
+    assert found[3, "input"]["reason"] == "why"
     assert found[0, "token_summary"]["label"] == "friday, clock"
     assert found[1, "token_summary"]["label"] == "bride, groom"
     assert found[2, "token_summary"]["status"] == "none"
@@ -177,7 +177,6 @@ def test_replies_that_do_not_belong_to_the_tasks_are_refused() -> None:
             CONTEXTS,
             LabelsConfig(),
             all_features=[0],
-            max_features=None,
         )
 
 
