@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.ablation.tables import ABLATION_EFFECTS
 from assets.asset_specs import specs_of_checks, table_specs
 from assets.catalogue.changes import partition_changes
 from assets.catalogue.features_query import FEATURES_QUERY
@@ -39,6 +40,7 @@ SOURCES = (
     STEERING_SCORES,
     STEERING_SUMMARIES,
     JUDGE_FREE_SCORES,
+    ABLATION_EFFECTS,
 )
 
 RECIPE = Recipe(

@@ -80,7 +80,7 @@ gains AS (
     WHERE sign = '+' AND token_logprob_gain IS NOT NULL GROUP BY feature_id
 ),
 held_out AS (
-    SELECT feature_id, score AS steering_score_held_out
+    SELECT feature_id, score AS steering_score_held_out, gain AS steering_gain_held_out
     FROM steering_summaries SEMI JOIN part USING (site, fit)
     WHERE sign = 'either' AND pooling = 'best_kl_held_out'
 ),
@@ -95,6 +95,11 @@ ablated AS (
     SELECT feature_id, delta_cross_entropy
     FROM feature_faithfulness SEMI JOIN part USING (site, fit)
 ),
+selective AS (
+    SELECT feature_id, selectivity AS ablation_selectivity
+    FROM ablation_effects SEMI JOIN part USING (site, fit)
+    WHERE ablation = 'zero' AND NOT is_null
+),
 steering_status AS (
     SELECT feature_id, bool_or(status = 'failed') AS has_failed,
            min(reason) FILTER (status != 'ok') AS steering_reason
@@ -107,7 +112,7 @@ SELECT
     energy / nullif(sum(energy) OVER (), 0) AS energy_share,
     coalesce(n_active_tokens, 0) AS n_active_tokens, max_coefficient,
     coalesce(n_neurons, 0) AS n_neurons, coalesce(top_neurons, []) AS top_neurons,
-    delta_cross_entropy,
+    delta_cross_entropy, ablation_selectivity,
     top_tokens, promoted_tokens, suppressed_tokens,
     label, output_label, combined_label, token_summary, label_status, label_reason, label_auroc,
     label_balanced_accuracy,
@@ -115,7 +120,7 @@ SELECT
     s_cd_status, steering_score, steering_base_score,
     steering_gain, best.sign AS steering_sign,
     best.target_kl_nats AS steering_target_kl_nats, calibrations.strength AS steering_strength,
-    n_steered_texts, steering_score_held_out,
+    n_steered_texts, steering_score_held_out, steering_gain_held_out,
     gains.token_logprob_gain AS token_logprob_gain, input_score, output_score, label_logprob_gain,
     CASE
         WHEN label_status = 'failed' OR (steering_score IS NULL AND has_failed) THEN 'failed'
@@ -131,6 +136,7 @@ FROM fitted
 LEFT JOIN neurons USING (feature_id)
 LEFT JOIN energy USING (feature_id)
 LEFT JOIN ablated USING (feature_id)
+LEFT JOIN selective USING (feature_id)
 LEFT JOIN peaks USING (feature_id)
 LEFT JOIN vocabulary USING (feature_id)
 LEFT JOIN label_rows USING (feature_id)

@@ -45,6 +45,14 @@ FEATURES = Table(
             nullable=True,
         ),
         Column(
+            "ablation_selectivity",
+            "DOUBLE",
+            "Cross-entropy that zeroing it adds where it is strong, minus what it adds where it is "
+            "silent; ablation_effects has the details and its null",
+            "nats",
+            nullable=True,
+        ),
+        Column(
             "top_tokens",
             "VARCHAR[]",
             "Peak words of its strongest contexts, strongest first",
@@ -150,6 +158,15 @@ FEATURES = Table(
             "0..2",
             nullable=True,
             minimum=0.0,
+            maximum=2.0,
+        ),
+        Column(
+            "steering_gain_held_out",
+            "DOUBLE",
+            "steering_score_held_out minus the score of unsteered texts",
+            "-2..2",
+            nullable=True,
+            minimum=-2.0,
             maximum=2.0,
         ),
         Column(

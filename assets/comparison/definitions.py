@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.ablation.tables import ABLATION_EFFECTS
 from assets.asset_specs import specs_of_checks, table_specs
 from assets.catalogue.tables import FEATURES
-from assets.comparison.metrics import CATALOGUE_METRICS
+from assets.comparison.metrics import FEATURE_METRIC_NAMES
 from assets.comparison.tables import (
     FEATURE_SIGNIFICANCE,
     METHOD_COMPARISON,
@@ -21,7 +20,6 @@ from assets.faithfulness.tables import FAITHFULNESS
 from assets.partitions import SITES
 from assets.recipe import Input, Recipe
 from assets.stage_run import StageRun
-from assets.steering.feature_tables import STEERING_SUMMARIES
 from resources.lake import LakeResource
 from resources.study import SiteFits, StudiesResource
 
@@ -33,19 +31,13 @@ RECIPE = Recipe(
         Input(
             FEATURES,
             of="fits",
-            columns=("feature_id", "concept", "energy_share", *CATALOGUE_METRICS),
+            columns=("feature_id", "concept", "energy_share", *FEATURE_METRIC_NAMES),
         ),
         Input(FACTORIZATIONS, of="fits", columns=("status", "reason", "explained_variance", "l0")),
         Input(
             FAITHFULNESS,
             of="fits",
             columns=("replacement", "recovered", "recovered_low", "recovered_high", "reason"),
-        ),
-        Input(STEERING_SUMMARIES, of="fits", columns=("feature_id", "sign", "pooling", "gain")),
-        Input(
-            ABLATION_EFFECTS,
-            of="fits",
-            columns=("feature_id", "ablation", "is_null", "selectivity"),
         ),
     ),
     settings=lambda spec: {
@@ -71,7 +63,7 @@ def _compare(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.comparison import overview
     from assets.comparison.costs_query import COSTS_QUERY
     from assets.comparison.feature_significance import significance_rows
-    from assets.comparison.fits import CATALOGUE_COLUMNS, compared_fits, feature_values
+    from assets.comparison.fits import FEATURE_COLUMNS, compared_fits
     from assets.comparison.method_means import method_rows
     from assets.comparison.paired_tests import paired_test_rows
 
@@ -81,22 +73,9 @@ def _compare(run: StageRun) -> Iterator[dg.MaterializeResult]:
     factorizations = run.lake.read(
         FACTORIZATIONS, of_site, columns=("fit", "status", "reason", "explained_variance", "l0")
     )
-    features = feature_values(
-        run.lake.read(FEATURES, of_site, columns=CATALOGUE_COLUMNS),
-        steering_gain_held_out=run.lake.read(
-            STEERING_SUMMARIES,
-            {**of_site, "pooling": "best_kl_held_out", "sign": "either"},
-            columns=("fit", "feature_id", "gain"),
-        ),
-        ablation_selectivity=run.lake.read(
-            ABLATION_EFFECTS,
-            {**of_site, "ablation": "zero", "is_null": False},
-            columns=("fit", "feature_id", "selectivity"),
-        ),
-    )
     fits = compared_fits(
         {one.fit.key: (one.fit.method, one.fit.is_control) for one in run.site_fits()},
-        features,
+        run.lake.read(FEATURES, of_site, columns=FEATURE_COLUMNS),
         factorizations,
     )
     faithfulness = run.lake.read(

@@ -12,11 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from assets.comparison.metrics import CATALOGUE_METRICS, FEATURE_METRIC_NAMES
+from assets.comparison.metrics import FEATURE_METRIC_NAMES
 
-KEY = ("fit", "feature_id")
-CATALOGUE_COLUMNS = (*KEY, "concept", "energy_share", *CATALOGUE_METRICS)
-FEATURE_COLUMNS = (*KEY, "concept", "energy_share", *FEATURE_METRIC_NAMES)
+# Columns of `features` that are compared, or say which features belong together.
+FEATURE_COLUMNS = ("fit", "feature_id", "concept", "energy_share", *FEATURE_METRIC_NAMES)
 
 
 @dataclass(frozen=True)
@@ -36,21 +35,6 @@ class ComparedFit:
     def values(self, metric: str) -> pl.Series:
         """The metric over the features that have it, strongest first."""
         return self.features[metric].drop_nulls()
-
-
-def feature_values(features: pl.DataFrame, **others: pl.DataFrame) -> pl.DataFrame:
-    """FEATURE_COLUMNS of all fits: `features` (CATALOGUE_COLUMNS) and what stands in other tables.
-
-    Each of `others` is named by its metric and has fit, feature_id and the metric's value in a
-    third column, at most one row a feature. Raises ValueError where a feature has two.
-    """
-    for metric, rows in others.items():
-        (column,) = set(rows.columns).difference(KEY)
-        values = rows.select(*KEY, pl.col(column).alias(metric))
-        if len(values) != values.select(KEY).n_unique():
-            raise ValueError(f"{metric}: found features with two values; expected one each")
-        features = features.join(values, on=KEY, how="left", maintain_order="left")
-    return features.select(FEATURE_COLUMNS)
 
 
 def compared_fits(

@@ -71,8 +71,6 @@ FEATURE_METRICS = (
     ),
 )
 FEATURE_METRIC_NAMES = tuple(metric.name for metric in FEATURE_METRICS)
-# Of these, columns of `features`; the others are read where they are told.
-CATALOGUE_METRICS = ("concept_auroc", "s_cd", "label_auroc", "steering_score", "steering_gain")
 # Tested against the controls feature by feature; steering_score has its gain.
 TESTED_METRICS = tuple(name for name in FEATURE_METRIC_NAMES if name != "steering_score")
 

@@ -1,10 +1,11 @@
-"""The catalogue's steering columns are those of the best setting in `steering_summaries`."""
+"""The catalogue's steering columns: the best setting of `steering_summaries`; and ablation."""
 
 from pathlib import Path
 
 import pytest
 from planted_lineage import FIT, PARTITIONS, SITE, PlantedLake, rows
 
+from assets.ablation.tables import ABLATION_EFFECTS
 from assets.catalogue.definitions import SOURCES
 from assets.catalogue.features_query import FEATURES_QUERY
 from assets.catalogue.tables import FEATURES
@@ -39,6 +40,15 @@ def test_a_lucky_text_is_not_the_steering_score(tmp_path: Path) -> None:
     planted.write("steering_summaries", "fit", {STEERING_SUMMARIES: summaries})
     calibration = {"feature_id": 3, "sign": "-", "target_kl_nats": 0.25, "strength": 7.0}
     planted.write("calibrations", "fit", {CALIBRATIONS: rows(CALIBRATIONS, calibration)})
+    effects = [
+        {"feature_id": 3, "ablation": ablation, "is_null": is_null, "selectivity": selectivity}
+        for ablation, is_null, selectivity in (
+            ("zero", False, 0.5),
+            ("zero", True, 0.1),
+            ("mean", False, 0.3),
+        )
+    ]
+    planted.write("ablation", "fit", {ABLATION_EFFECTS: rows(ABLATION_EFFECTS, *effects)})
     planted.lake.ensure_tables([DOCUMENTS, *SOURCES])
     frame = planted.lake.query(FEATURES_QUERY, {**PARTITIONS["fit"], **STUDY})
     found = FEATURES.conform(frame, {"site": SITE, "fit": FIT})
@@ -48,4 +58,7 @@ def test_a_lucky_text_is_not_the_steering_score(tmp_path: Path) -> None:
     assert (steered["steering_score"], steered["n_steered_texts"]) == (1.0, 6)
     assert (steered["steering_base_score"], steered["steering_gain"]) == pytest.approx((0.25, 0.75))
     assert steered["steering_strength"] == 7.0
+    # The best setting on one half of the texts is that of the other half too.
+    assert steered["steering_gain_held_out"] == pytest.approx(0.75)
+    assert (steered["ablation_selectivity"], other["ablation_selectivity"]) == (0.5, None)
     assert other["steering_score"] is None and other["steering_gain"] is None

@@ -9,7 +9,7 @@ import pytest
 from assets.comparison import overview
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.feature_significance import significance_rows
-from assets.comparison.fits import ComparedFit, compared_fits, feature_values
+from assets.comparison.fits import ComparedFit, compared_fits
 from assets.comparison.method_means import method_rows
 from assets.comparison.metrics import METRICS
 from assets.comparison.paired_tests import paired_test_rows
@@ -131,20 +131,6 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say_and_repeat() -
         found = rows[0].row(0, named=True)
         covered += found["value_low"] <= 0.3 <= found["value_high"]
     assert 0.88 <= covered / 150 <= 0.99
-
-
-def test_values_of_other_tables_are_joined_by_fit_and_feature() -> None:
-    features = features_of("snmf-k004", [0.9, 0.8]).drop(
-        "steering_gain_held_out", "ablation_selectivity"
-    )
-    gains = pl.DataFrame({"fit": ["snmf-k004", "sae-k004"], "feature_id": [1, 0], "gain": [0.5, 2]})
-    gains = gains.with_columns(pl.col("feature_id").cast(pl.Int32))
-    nothing = gains.clear().rename({"gain": "selectivity"})
-    joined = feature_values(features, steering_gain_held_out=gains, ablation_selectivity=nothing)
-    assert joined["steering_gain_held_out"].to_list() == [None, 0.5]
-    assert joined["ablation_selectivity"].null_count() == 2
-    with pytest.raises(ValueError, match="two values"):
-        feature_values(features, steering_gain_held_out=pl.concat([gains, gains]))
 
 
 def test_what_people_see_first_names_controls_coverage_and_tests() -> None:
