@@ -151,6 +151,8 @@ class StudyRun:
             self._left.add(partition)
             self._note(left, OVER_BUDGET, f"left, as the budget was spent in {stopped[0]}")
             self.context.log.warning("%s: left for the next run: %s", partition, why)
+            # A stop that was asked for is no failure: the UI shows the run as canceled, not red.
+            self.context.instance.report_run_canceled(result.dagster_run, f"Stopped: {why}")
             return
         for one in left:
             failed_itself = why.startswith(f"{one.asset}: ")

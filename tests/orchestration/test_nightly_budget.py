@@ -1,5 +1,6 @@
 """A night stops at its budget, says what it left, and the nights together equal one long run."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,10 @@ def test_what_one_asset_has_spent_is_counted_over_its_batches(
     assert stopped["llm_calls_made"].to_list() == [2]
     assert stopped["usd"].to_list() == [pytest.approx(2 * 1.0)]
     assert "1 of 2 calls were made and are kept" in stopped["reason"][0]
+    # The stage's run that was stopped is no failure in the UI.
+    statuses = Counter(run.status for run in platform.instance.get_runs())
+    assert statuses[dg.DagsterRunStatus.CANCELED] == 1
+    assert statuses[dg.DagsterRunStatus.FAILURE] == 0
     left = rows.filter(decision="over_budget")["asset"].to_list()
     assert left == [
         "labels",
