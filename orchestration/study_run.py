@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import dagster as dg
 
@@ -18,6 +19,7 @@ from assets.recipe import Spec
 from orchestration.planning import Planned, Planner
 from orchestration.recipes import recipe_of, specs_of
 from orchestration.run_tags import IN_UI_TAGS, MAIN_RUN_TAG, STUDY_TAG
+from orchestration.unreported import broken_runs, is_reported
 from resources.call_budget import BUDGET_TAG, CallBudget
 from resources.ledger import Entry
 from resources.study import BudgetConfig, FitSpec, SiteFits, SiteSpec, Study
@@ -113,7 +115,8 @@ class StudyRun:
             self.failed[partition] = f"not run, because {cause.job} failed"
             self._note(planned, "skipped", self.failed[partition])
             return
-        if not dirty:
+        unreported = self._unreported(partition, planned)
+        if not dirty and not unreported:
             self._note(planned, "reused")
             return
         if (spent := self._budget.spent_because) is not None:
@@ -122,10 +125,14 @@ class StudyRun:
                 self._left.add(partition)
             self._note([one for one in planned if one not in affordable], OVER_BUDGET, spent)
             planned = dirty = affordable
+            unreported = []
             if not dirty:
                 return
-        self.context.log.info("%s: %s", title, "; ".join(f"{p.asset}: {p.reason}" for p in dirty))
-        result = _only_assets(self._resolve_job(partition.job), dirty).execute_in_process(
+        words = [f"{one.asset}: {one.reason}" for one in dirty]
+        words += [f"{one.asset}: made by a killed run, only to be reported" for one in unreported]
+        self.context.log.info("%s: %s", title, "; ".join(words))
+        to_run = [*dirty, *unreported]
+        result = _only_assets(self._resolve_job(partition.job), to_run).execute_in_process(
             instance=self.context.instance,
             partition_key=partition.partition_key,
             # The runs say what they say where the main run says it (a terminal, or only the UI).
@@ -139,7 +146,7 @@ class StudyRun:
             raise_on_error=False,
         )
         self._planner.read_again(partition.spec)
-        self._note([one for one in planned if not one.is_dirty], "reused")
+        self._note([one for one in planned if one not in to_run], "reused")
         self._budget.spend(**self._ledger.spent_in(result.run_id))
         why = _why_failed(result)
         if why is None:
@@ -163,6 +170,27 @@ class StudyRun:
             )
         self.failed[partition] = why
         self.context.log.error("%s failed: %s", partition, why)
+
+    def _unreported(self, partition: StagePartition, planned: list[Planned]) -> list[Planned]:
+        """What is current in the lake, by a run that was killed before Dagster knew."""
+        return [
+            one
+            for one in planned
+            if not one.is_dirty
+            and one.before is not None
+            and one.before.run_id in self._broken_runs
+            and not is_reported(
+                self.context.instance,
+                [table.name for table in recipe_of(one.asset).tables],
+                partition.partition_key,
+                one.before,
+            )
+        ]
+
+    @cached_property
+    def _broken_runs(self) -> set[str]:
+        entries = self._ledger.states(self.study.name).values()
+        return broken_runs(self.context.instance, entries)
 
     def _affordable(self, partition: StagePartition, dirty: list[Planned]) -> list[Planned]:
         """What of a partition is made although the budget is spent."""
