@@ -29,6 +29,7 @@ $(DAGSTER_HOME)/dagster.yaml: orchestration/dagster.yaml
 demo: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m orchestration.run_study demo
 
+# With LLM_CALLS=, USD= or MINUTES= it stops there, and the next run goes on.
 run: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m orchestration.run_study $(STUDY)
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from assets.at_work import MAIN_RUN_TAG, at_work
 from assets.ledger.costs import costs_in, rows_to_retry
-from assets.ledger.reasons import NOTHING_CHANGED, reason_for, retry_reason
+from assets.ledger.reasons import NOTHING_CHANGED, retry_reason
 from assets.ledger.tables import RUN_LEDGER
 from assets.partitions import STUDIES
 from assets.recipe import (
@@ -35,7 +35,7 @@ from assets.table_checks import check_table
 from resources.call_budget import BUDGET_TAG, BudgetSpent, CallBudget
 from resources.chat_resource import ChatResource
 from resources.lake import Commit, Lake, LakeResource
-from resources.ledger import Entry, Ledger, ledger_frame
+from resources.ledger import Entry, Ledger, ledger_frame, reason_to_make
 from resources.model_resource import SubjectModelResource
 from resources.study import FitSpec, SiteFits, SiteSpec, StudiesResource, Study
 from resources.world import LakeWorld
@@ -137,7 +137,7 @@ class StageRun:
         before = self.before
         if before is not None and before.fingerprint == self.fingerprint and before.wants_retry:
             return retry_reason(before.rows_to_retry or 0, self._attempt)
-        return reason_for(None if before is None else before.parts, self.parts)
+        return reason_to_make(before, self.parts)
 
     @property
     def is_current(self) -> bool:
@@ -330,10 +330,17 @@ class StageRun:
     ) -> Iterator[dg.MaterializeResult]:
         """One result a table; a frame of None stands for rows that were there before."""
         partition = lake_partition(self.spec)
+        broken: list[str] = []
         for table, frame in frames.items():
             where = {name: partition[name] for name in table.partition_by}
             n_rows = self.lake.count(table, where) if frame is None else len(frame)
             self.log.info("%s: %d rows in snapshot %s", table.name, n_rows, entry.data_snapshot)
+            checks = list(check_table(self.lake, table, partition, n_rows))
+            broken += [
+                f"{table.name}: {check.check_name}"
+                for check in checks
+                if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+            ]
             yield dg.MaterializeResult(
                 asset_key=table.name,
                 data_version=dg.DataVersion(data_version((entry.versions or {})[table.name])),
@@ -348,8 +355,13 @@ class StageRun:
                     **({} if frame is None else _status_counts(frame)),
                     **((metadata or {}).get(table.name, {})),
                 },
-                check_results=list(check_table(self.lake, table, partition, n_rows)),
+                check_results=checks,
             )
+        if broken:
+            # The rows are there, but the next run must not take them for what was wanted.
+            why = f"asset checks failed: {', '.join(broken)}"
+            invalid = entry.made_invalid(self.context.run_id, "failed", why)
+            self._ledger.append([invalid], run_id=self.context.run_id)
 
 
 def _status_counts(frame: pl.DataFrame) -> dict[str, int]:

@@ -8,7 +8,8 @@ from resources.lake import LakeResource
 @dg.asset_check(
     asset="features",
     name="one_row_a_feature",
-    description="Every feature of every fit in the lake has its one row in the catalogue.",
+    description="Every feature of every fit in the lake that a study names has its one row in the "
+    "catalogue.",
 )
 def one_row_a_feature(lake: LakeResource) -> dg.AssetCheckResult:
     missing = lake.open().query(
@@ -17,6 +18,13 @@ def one_row_a_feature(lake: LakeResource) -> dg.AssetCheckResult:
         FROM (
             SELECT site, fit, unnest(coalesce(feature_ids, range(n_features))) AS feature_id
             FROM factorizations WHERE status = 'ok'
+                AND site || ' | ' || fit NOT IN (
+                    SELECT "partition" FROM run_ledger
+                    WHERE asset = 'catalogue' AND versions IS NOT NULL
+                    QUALIFY row_number() OVER (
+                        PARTITION BY "partition" ORDER BY considered_at DESC
+                    ) = 1 AND decision = 'removed'
+                )
         )
         ANTI JOIN features USING (site, fit, feature_id)
         GROUP BY ALL ORDER BY ALL

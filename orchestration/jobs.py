@@ -26,6 +26,7 @@ from pydantic import Field
 
 from assets.at_work import at_work
 from orchestration.dead_runs import looking_for_dead_runs
+from orchestration.gold_view import REASON, gone_studies, leave_gold_view, unnamed
 from orchestration.partition_sync import sync_partitions
 from orchestration.planning import Planner
 from orchestration.run_tags import MAIN_JOB, ONE_AT_A_TIME_TAG, STUDY_TAG
@@ -34,7 +35,7 @@ from orchestration.study_run import StudyRun
 from resources.lake import LakeResource
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
-from resources.study import BudgetConfig, StudiesResource
+from resources.study import BudgetConfig, StudiesResource, Study
 from resources.world import WorldAtOnce
 
 
@@ -101,6 +102,24 @@ class MainJobConfig(dg.Config):
     within_budget: bool = Field(
         default=False, description="Stop at the study's `nightly.budget`, as nightly runs do"
     )
+    llm_calls: int | None = Field(default=None, ge=0, description="Stop at so many LLM calls")
+    usd: float | None = Field(
+        default=None, ge=0, description="Stop at so many USD (needs the prices in the study's llm)"
+    )
+    minutes: float | None = Field(
+        default=None, ge=0, description="Begin nothing more after so many minutes"
+    )
+
+    def budget(self, study: Study) -> BudgetConfig:
+        """What the run may cost: each limit given here stands before the study's.
+
+        Raises ValueError for one in USD where the LLM has no prices.
+        """
+        base = study.nightly.budget if self.within_budget else BudgetConfig()
+        given = {name: getattr(self, name) for name in BudgetConfig.model_fields}
+        budget = base.model_copy(update={k: v for k, v in given.items() if v is not None})
+        study.check_budget(budget)
+        return budget
 
 
 def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefinition:
@@ -119,15 +138,21 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
             context.instance.add_run_tags(context.run_id, {STUDY_TAG: study.name})
         readable, problems = studies.readable()
         sync_partitions(context.instance, readable, may_remove=not problems)
-        budget = study.nightly.budget if config.within_budget else BudgetConfig()
         with (
             at_work(context.instance, context.run_id, MAIN_JOB),
             _only_run_of(study.name, Path(lake.root)),
             looking_for_dead_runs(context.instance),
         ):
-            world = WorldAtOnce(Ledger(lake.open()), studies, subject_models)
-            run = StudyRun(context, study, resolve_job, Planner(world), budget)
+            ledger = Ledger(lake.open())
+            world = WorldAtOnce(ledger, studies, subject_models)
+            run = StudyRun(context, study, resolve_job, Planner(world), config.budget(study))
             failed = run.run_all()
+            states = ledger.states()
+            # With a file that can't be read, which studies are gone cannot be told.
+            of = {study.name} | (set() if problems else gone_studies(states, readable))
+            for entry in unnamed(states, readable, of):
+                n_rows = leave_gold_view(ledger, entry, context.run_id)
+                context.log.info("%s: %d gold rows removed, %s", entry.partition, n_rows, REASON)
         if failed:
             raise dg.Failure(
                 f"{len(failed)} of the study's partitions failed: "

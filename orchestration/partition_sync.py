@@ -1,7 +1,7 @@
 """Keeps the dynamic partitions equal to what the studies name.
 
-Keys are added for every study, site and fit, and removed when no study names them any more. The
-rows of a removed key stay in the lake, and in its history.
+Keys are added for every study, site and fit, and removed when no study names them any more. Their
+gold rows go with the study's next run, or at once where the study is gone (gold_view.py).
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,9 @@ import dagster as dg
 
 from assets.partitions import FITS, SITES, STUDIES
 from orchestration.dead_runs import end_dead_runs
+from orchestration.gold_view import gone_studies, leave_gold_view, unnamed
+from resources.lake import LakeResource
+from resources.ledger import Ledger
 from resources.study import StudiesResource, Study
 
 
@@ -50,7 +53,7 @@ def sync_partitions(
     "runs whose process was killed.",
 )
 def study_files(
-    context: dg.SensorEvaluationContext, studies: StudiesResource
+    context: dg.SensorEvaluationContext, studies: StudiesResource, lake: LakeResource
 ) -> dg.SkipReason | dg.SensorResult:
     readable, problems = studies.readable()
     changes = sync_partitions(context.instance, readable, may_remove=not problems)
@@ -58,6 +61,12 @@ def study_files(
         f"{dimension}: +{len(added)} −{len(removed)}"
         for dimension, (added, removed) in changes.items()
     ]
+    if changes.get(str(STUDIES.name), ([], []))[1]:
+        ledger = Ledger(lake.open())
+        states = ledger.states()
+        for entry in unnamed(states, readable, gone_studies(states, readable)):
+            n_rows = leave_gold_view(ledger, entry, "study_files")
+            words.append(f"{entry.partition}: {n_rows} gold rows removed")
     words += [f"study left out: {problem}" for problem in problems]
     words += [f"run {run_id} had been killed" for run_id in end_dead_runs(context.instance)]
     return dg.SkipReason("; ".join(words) or "partitions are those of the studies")

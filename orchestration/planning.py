@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from assets.ledger.reasons import NOTHING_CHANGED, reason_for, retry_reason
+from assets.ledger.reasons import NOTHING_CHANGED, retry_reason
 from assets.recipe import Recipe, Spec, fingerprint_of, partition_text
 from orchestration.recipes import recipes_of, specs_of
-from resources.ledger import Entry
+from resources.ledger import Entry, reason_to_make
 from resources.study import Study
 from resources.world import WorldAtOnce
 
@@ -91,7 +91,7 @@ class Planner:
             }
         )
         if before is None or before.fingerprint != fingerprint:
-            reason = reason_for(None if before is None else before.parts, parts)
+            reason = reason_to_make(before, parts)
             return Planned(recipe.name, partition, "compute", reason, before, fingerprint, costs)
         if before.wants_retry:
             reason = retry_reason(before.rows_to_retry or 0, (before.attempt or 1) + 1)

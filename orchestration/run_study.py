@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -66,6 +67,7 @@ def main(arguments: list[str]) -> int:
     resources = default_resources()
     try:
         study = resources["studies"].study(name)
+        limits = limits_of_run(os.environ)
         instance = open_instance()
     except StudyError as error:
         console.print(str(error), style="red", markup=False)
@@ -73,7 +75,7 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     result = defs.resolve_job_def(MAIN_JOB).execute_in_process(
         instance=instance,
-        run_config={**run_config(name), "loggers": {"console": {"config": {}}}},
+        run_config={**run_config(name, limits=limits), "loggers": {"console": {"config": {}}}},
         tags={**IN_UI_TAGS, STUDY_TAG: name},
         raise_on_error=False,
     )
@@ -89,6 +91,23 @@ def main(arguments: list[str]) -> int:
         console.print(why_it_failed(result), style="red", markup=False)
     show_next_steps(console)
     return 0 if result.success else 1
+
+
+def limits_of_run(variables: Mapping[str, str]) -> dict[str, float]:
+    """What the run may cost, from LLM_CALLS=, USD= and MINUTES= where they are given."""
+    limits: dict[str, float] = {}
+    for name, read in (("llm_calls", int), ("usd", float), ("minutes", float)):
+        given = variables.get(name.upper(), "")
+        if not given:
+            continue
+        try:
+            limits[name] = read(given)
+        except ValueError:
+            limits[name] = -1
+        if limits[name] < 0:
+            what = "a whole number" if read is int else "a number"
+            raise StudyError(f"{name.upper()}={given} found; expected {what}, 0 or more")
+    return limits
 
 
 def why_it_failed(result: dg.ExecuteInProcessResult) -> str:

@@ -6,7 +6,7 @@ matter of the schedule: the main run finds it (orchestration/planning.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -23,11 +23,14 @@ UNFINISHED = (
     dg.DagsterRunStatus.CANCELING,
 )
 OP = "run_stage_jobs"
+NO_LIMITS: Mapping[str, float] = {}
 
 
-def run_config(study_name: str, *, within_budget: bool = False) -> dict:
-    """Run config of the main job for one study."""
-    config = {"study": study_name, "within_budget": within_budget}
+def run_config(
+    study_name: str, *, within_budget: bool = False, limits: Mapping[str, float] = NO_LIMITS
+) -> dict:
+    """Run config of the main job for one study; `limits` as MainJobConfig names them."""
+    config = {"study": study_name, "within_budget": within_budget, **limits}
     return {"ops": {OP: {"config": config}}}
 
 

@@ -22,6 +22,7 @@ from rich.table import Table as RichTable
 
 from orchestration.command_line import command_console
 from orchestration.folders import default_resources
+from orchestration.gold_view import REASON, unnamed
 from orchestration.llm_estimate import LlmEstimator
 from orchestration.planning import Planned, Planner, Total
 from resources.lake import Lake, LakeError
@@ -57,10 +58,13 @@ def main(variables: Mapping[str, str]) -> int:
             world = WorldAtOnce(Ledger(lake), resources["studies"], resources["subject_models"])
             estimator = LlmEstimator(study, lake, world.llm_endpoint())
             planned = estimator.with_costs(list(Planner(world).study(study)))
+            leaving = [one.partition for one in unnamed(world.states(), [study], {study.name})]
     except (LakeError, StudyError) as error:
         console.print(str(error), style="red", markup=False)
         return 2
     show_plan(console, study, planned, is_each_shown=bool(variables.get("ALL")))
+    if leaving:
+        console.print(f"Leaves the gold view, as {REASON}: {', '.join(leaving)}", markup=False)
     return 0
 
 

@@ -129,7 +129,7 @@ class StudyRun:
             if not dirty:
                 return
         words = [f"{one.asset}: {one.reason}" for one in dirty]
-        words += [f"{one.asset}: made by a killed run, only to be reported" for one in unreported]
+        words += [f"{one.asset}: rows are there, to be reported" for one in unreported]
         self.context.log.info("%s: %s", title, "; ".join(words))
         to_run = [*dirty, *unreported]
         result = _only_assets(self._resolve_job(partition.job), to_run).execute_in_process(
@@ -148,14 +148,24 @@ class StudyRun:
         self._planner.read_again(partition.spec)
         self._note([one for one in planned if one not in to_run], "reused")
         self._budget.spend(**self._ledger.spent_in(result.run_id))
-        why = _why_failed(result)
-        if why is None:
-            return
+        if (why := _why_failed(result)) is not None:
+            self._note_failure(partition, dirty, result, why)
+
+    def _note_failure(
+        self,
+        partition: StagePartition,
+        dirty: list[Planned],
+        result: dg.ExecuteInProcessResult,
+        why: str,
+    ) -> None:
+        """What became of a stage's run without success: the budget stopped it, or it failed."""
         decisions = self._ledger.decisions_in(result.run_id)
         left = [one for one in dirty if one.asset not in decisions]
         stopped = [asset for asset, decision in decisions.items() if decision == OVER_BUDGET]
         if stopped:
             self._left.add(partition)
+        # What does not wait for the LLM goes on beside it, and may fail.
+        if stopped and "failed" not in decisions.values():
             self._note(left, OVER_BUDGET, f"left, as the budget was spent in {stopped[0]}")
             self.context.log.warning("%s: left for the next run: %s", partition, why)
             # A stop that was asked for is no failure: the UI shows the run as canceled, not red.

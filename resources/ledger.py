@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from assets.ledger.reasons import reason_for
 from assets.ledger.tables import RUN_LEDGER
 from resources.lake import Commit, Lake
 
@@ -55,6 +56,30 @@ class Entry:
     def wants_retry(self) -> bool:
         """Whether rows failed that another run may mend, and it is worth another try."""
         return bool(self.rows_to_retry) and (self.attempt or 1) < MOST_ATTEMPTS
+
+    def made_invalid(self, run_id: str, decision: str, reason: str) -> Entry:
+        """The entry after which the partition is to be made again, though nothing changed."""
+        return Entry(
+            study=self.study,
+            run_id=run_id,
+            asset=self.asset,
+            partition=self.partition,
+            decision=decision,
+            reason=reason,
+            fingerprint_before=self.fingerprint,
+            parts=self.parts,
+            versions=self.versions,
+            rows_in=self.rows_out,
+            rows_out=self.rows_out,
+            data_snapshot=self.data_snapshot,
+        )
+
+
+def reason_to_make(before: Entry | None, parts: Mapping[str, str]) -> str:
+    """Why a partition is made from `parts`, in words; `before` is its state."""
+    if before is not None and before.fingerprint is None:
+        return f"{before.decision} before: {before.reason}"
+    return reason_for(None if before is None else before.parts, parts)
 
 
 def ledger_frame(entries: Iterable[Entry]) -> pl.DataFrame:

@@ -156,17 +156,21 @@ class Study(BaseModel):
 
     @model_validator(mode="after")
     def _a_budget_in_usd_has_prices(self) -> Study:
+        self.check_budget(self.nightly.budget)
+        return self
+
+    def check_budget(self, budget: BudgetConfig) -> None:
+        """Raise ValueError for a budget in USD where the LLM has no prices."""
         prices = (
             self.llm.usd_per_million_prompt_tokens,
             self.llm.usd_per_million_completion_tokens,
         )
-        if self.nightly.budget.usd is not None and not self.llm.is_embedded and None in prices:
+        if budget.usd is not None and not self.llm.is_embedded and None in prices:
             raise ValueError(
-                "nightly.budget.usd needs the prices of the LLM: add "
-                "`usd_per_million_prompt_tokens` and `usd_per_million_completion_tokens` to `llm`, "
-                "or set a budget by `llm_calls`"
+                "a budget in USD (nightly.budget.usd, or USD= of a run) needs the prices of the "
+                "LLM: add `usd_per_million_prompt_tokens` and `usd_per_million_completion_tokens` "
+                "to `llm`, or set a budget by `llm_calls`"
             )
-        return self
 
     def fits_at(self, kind: str) -> list[FitConfig]:
         """The fits that are made at sites of a kind, in file order."""

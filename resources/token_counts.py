@@ -18,6 +18,7 @@ import re
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from assets.labels.config import LlmConfig
@@ -30,6 +31,11 @@ PIECES = re.compile(r"[^\W\d_]+|\d|[^\w\s]+|\n+|_")
 LETTERS_PER_PIECE = 7
 TOKENS_PER_MESSAGE = 4
 SECONDS_TO_TOKENIZE = 60.0
+MOST_CALLS_READ = 2000
+_ANSWERED = (
+    "llm_model = ? AND status = 'ok' "
+    "AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,27 +56,37 @@ class TokenCounter:
 
     def __init__(self, llm: LlmConfig, lake: Lake) -> None:
         self._llm = llm
-        self._means: dict[tuple[str, str], Tokens] = {}
-        self._tokens_per_piece = 1.0
+        self._lake = lake
         self._tokenize = _embedded_tokenizer(llm) if llm.is_embedded else None
-        if LLM_CALLS.name in lake.table_names():
-            self._read(lake)
+        self._is_asked = LLM_CALLS.name in lake.table_names()
 
-    def _read(self, lake: Lake) -> None:
-        calls = lake.query(
-            "SELECT DISTINCT ON (request_hash) prompt_name, prompt_version, prompt, "
-            f"prompt_tokens, completion_tokens FROM {LLM_CALLS.name} WHERE llm_model = ? "
-            "AND status = 'ok' AND prompt_tokens IS NOT NULL AND completion_tokens IS NOT NULL",
+    @cached_property
+    def _means(self) -> Mapping[tuple[str, str], Tokens]:
+        """(name, version) of a prompt → tokens of its mean call."""
+        if not self._is_asked:
+            return {}
+        rows = self._lake.query(
+            "SELECT prompt_name, prompt_version, avg(prompt_tokens), avg(completion_tokens) FROM "
+            "(SELECT DISTINCT ON (request_hash) prompt_name, prompt_version, prompt_tokens, "
+            f"completion_tokens FROM {LLM_CALLS.name} WHERE {_ANSWERED}) GROUP BY ALL",
             [self._llm.recorded_name],
         )
-        for (name, version), group in calls.group_by("prompt_name", "prompt_version"):
-            means = group.select("prompt_tokens", "completion_tokens").to_numpy().mean(axis=0)
-            self._means[str(name), str(version)] = Tokens(*map(float, means))
+        return {(name, version): Tokens(*means) for name, version, *means in rows.iter_rows()}
+
+    @cached_property
+    def _tokens_per_piece(self) -> float:
+        """As calls tell, those of the MOST_CALLS_READ first hashes: an even draw."""
+        if not self._is_asked:
+            return 1.0
+        calls = self._lake.query(
+            f"SELECT request_hash, prompt, prompt_tokens FROM {LLM_CALLS.name} WHERE {_ANSWERED} "
+            f"ORDER BY request_hash LIMIT {MOST_CALLS_READ}",
+            [self._llm.recorded_name],
+        ).unique("request_hash", maintain_order=True)
         messages = [json.loads(text) for text in calls["prompt"].to_list()]
         pieces = sum(map(_pieces_in, messages))
         n_tokens = int(calls["prompt_tokens"].sum()) - TOKENS_PER_MESSAGE * sum(map(len, messages))
-        if pieces and n_tokens > 0:
-            self._tokens_per_piece = n_tokens / pieces
+        return n_tokens / pieces if pieces and n_tokens > 0 else 1.0
 
     def of_prompt(self, example: ChatRequest, answer: str) -> Tokens:
         """Tokens of a call like `example`, where no such call was made answered by `answer`."""

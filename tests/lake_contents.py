@@ -13,6 +13,8 @@ from orchestration.data_dictionary import all_tables
 from resources.lake import Lake
 
 DATA_TABLES = tuple(table for table in all_tables() if table != RUN_LEDGER)
+# What says how a lake came to where it is: it differs between lakes of the same content.
+HISTORY = frozenset({"catalogue_changes"})
 
 
 def contents(lake: Lake) -> dict[str, dict[str, str]]:

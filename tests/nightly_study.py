@@ -43,9 +43,11 @@ CALLS = 11
 ASSETS = sum(map(len, (OF_STUDY, OF_SITE, OF_FIT, OF_SITE_FITS)))
 
 
-def write_nightly_study(folder: Path, *, budget: dict[str, float] | None = None) -> None:
+def write_nightly_study(
+    folder: Path, *, budget: dict[str, float] | None = None, **changes: Any
+) -> None:
     """The study `mini`, with a budget of its nights."""
-    write_study(folder, **NIGHTLY_STUDY, nightly={"budget": budget or {}})
+    write_study(folder, **NIGHTLY_STUDY | changes, nightly={"budget": budget or {}})
 
 
 def night(platform: Platform) -> pl.DataFrame:

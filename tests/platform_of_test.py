@@ -35,7 +35,7 @@ class Platform:
         )
 
     def materialize(
-        self, study: str = "mini", *, within_budget: bool = False
+        self, study: str = "mini", *, within_budget: bool = False, **limits: float
     ) -> dg.ExecuteInProcessResult:
         """The main job, as the UI launches it; `within_budget`, as the nightly schedule does."""
         return (
@@ -43,7 +43,7 @@ class Platform:
             .resolve_job_def(MAIN_JOB)
             .execute_in_process(
                 instance=self.instance,
-                run_config=run_config(study, within_budget=within_budget),
+                run_config=run_config(study, within_budget=within_budget, limits=limits),
                 raise_on_error=False,
             )
         )

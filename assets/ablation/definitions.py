@@ -69,7 +69,8 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
 
     from assets.ablation.measure import measure_ablations
     from assets.activations.tokenization import special_prefix
-    from assets.factorization.strength_order import feature_limit, strongest_features
+    from assets.factorization.strength_order import strongest_features
+    from assets.shared.feature_limit import feature_limit
 
     spec = run.fit()
     config = spec.study.ablation

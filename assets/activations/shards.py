@@ -31,6 +31,8 @@ from torch import Tensor
 COLUMN = "activation"
 ROW_GROUP_SIZE = 4096
 READ_BATCH = 512
+# Without it the reader takes the bytes of a whole row group at once.
+READ_BUFFER_BYTES = 2**20
 FLOAT16_MAX = 65504.0
 PUBLISH_LOCK = "publish.lock"
 
@@ -152,7 +154,7 @@ def read_shard(
                 "changed or damaged; delete it and materialize the site's activations again"
             )
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, buffer_size=READ_BUFFER_BYTES) as file:
             groups = range(file.num_row_groups) if part is None else [part]
             n_rows = sum(file.metadata.row_group(group).num_rows for group in groups)
             element = file.schema_arrow.field(COLUMN).type

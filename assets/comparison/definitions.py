@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.ablation.tables import ABLATION_EFFECTS
 from assets.asset_specs import specs_of_checks, table_specs
 from assets.catalogue.tables import FEATURES
 from assets.comparison.metrics import FEATURE_METRIC_NAMES
@@ -15,13 +16,28 @@ from assets.comparison.tables import (
     PAIRED_TESTS,
     TABLES,
 )
+from assets.detection.tables import CONCEPT_DETECTION
 from assets.factorization.tables import FACTORIZATIONS
 from assets.faithfulness.tables import FAITHFULNESS
+from assets.labels.tables import LABEL_SCORES, LABELS
 from assets.partitions import SITES
 from assets.recipe import Input, Recipe
 from assets.stage_run import StageRun
+from assets.steering.feature_tables import JUDGE_FREE_SCORES
+from assets.steering.tables import STEERING_SCORES
 from resources.lake import LakeResource
 from resources.study import SiteFits, StudiesResource
+
+# What tells which features a metric was attempted for; of label_scores also the shuffled scores.
+_OF_LABEL_SCORES = ("feature_id", "kind", "method", "negatives", "is_shuffled", "auroc")
+ATTEMPTS = (
+    Input(CONCEPT_DETECTION, of="fits", columns=("feature_id", "source", "status")),
+    Input(LABELS, of="fits", columns=("feature_id", "kind", "status")),
+    Input(LABEL_SCORES, of="fits", columns=_OF_LABEL_SCORES),
+    Input(STEERING_SCORES, of="fits", columns=("feature_id", "status")),
+    Input(ABLATION_EFFECTS, of="fits", columns=("feature_id", "ablation", "is_null", "status")),
+    Input(JUDGE_FREE_SCORES, of="fits", columns=("feature_id", "sign", "label")),
+)
 
 RECIPE = Recipe(
     "comparison",
@@ -39,6 +55,7 @@ RECIPE = Recipe(
             of="fits",
             columns=("replacement", "recovered", "recovered_low", "recovered_high", "reason"),
         ),
+        *ATTEMPTS,
     ),
     settings=lambda spec: {
         "comparison": spec.study.comparison.model_dump(),
@@ -60,7 +77,10 @@ def comparison_assets(
 
 
 def _compare(run: StageRun) -> Iterator[dg.MaterializeResult]:
+    import polars as pl
+
     from assets.comparison import overview
+    from assets.comparison.attempts_query import ATTEMPTS_QUERY
     from assets.comparison.costs_query import COSTS_QUERY
     from assets.comparison.feature_significance import significance_rows
     from assets.comparison.fits import FEATURE_COLUMNS, compared_fits
@@ -84,8 +104,15 @@ def _compare(run: StageRun) -> Iterator[dg.MaterializeResult]:
         columns=("fit", "recovered", "recovered_low", "recovered_high", "reason"),
     )
     costs = run.lake.query(COSTS_QUERY, of_site)
-    compared = method_rows(fits, factorizations, faithfulness, costs, config)
-    tests = paired_test_rows(fits, config)
+    run.lake.ensure_tables([one.table for one in ATTEMPTS])
+    attempts = run.lake.query(ATTEMPTS_QUERY, of_site)
+    shuffled = run.lake.read(
+        LABEL_SCORES,
+        {**of_site, "kind": "input", "negatives": "random", "is_shuffled": True},
+        columns=("fit", "feature_id", "method", "auroc"),
+    ).filter(pl.col("method").str.starts_with("detection"))
+    compared = method_rows(fits, factorizations, faithfulness, costs, attempts, config)
+    tests = paired_test_rows(fits, shuffled, config)
     significance = significance_rows(fits, config)
     plot = overview.method_plot(compared)
     yield from run.write(

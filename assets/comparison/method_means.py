@@ -1,8 +1,8 @@
 """`method_comparison`: every fit by every metric, with what is missing said in each row.
 
-A mean is over the features that have a value, and stands beside how many those are: a metric that
-is undefined where a feature does badly (s_cd without a positive mean) flatters a fit of low
-coverage.
+A mean is over the features that have a value, and stands beside how many those are, of how many
+that were attempted (attempts_query.py): a metric that is undefined where a feature does badly (s_cd
+without a positive mean) flatters a fit of low coverage.
 """
 
 from __future__ import annotations
@@ -31,28 +31,38 @@ def method_rows(
     factorizations: pl.DataFrame,
     faithfulness: pl.DataFrame,
     costs: pl.DataFrame,
+    attempts: pl.DataFrame,
     config: ComparisonConfig,
 ) -> pl.DataFrame:
     """Rows of `method_comparison` without the site.
 
     `factorizations` has fit, explained_variance and l0; `faithfulness` the rows of the replacement
-    reconstruction; `costs` fit, seconds and usd (NULL: unknown).
+    reconstruction; `costs` fit, seconds and usd (NULL: unknown); `attempts` fit, metric and
+    n_attempted, where that is not 0.
     """
     fitted, recovered, cost_of = (_by_fit(frame) for frame in (factorizations, faithfulness, costs))
+    attempted = {(row["fit"], row["metric"]): row["n_attempted"] for row in attempts.to_dicts()}
     rows = []
     for fit in fits:
-        rows += [_mean_row(fit, metric, config) for metric in FEATURE_METRICS]
+        rows += [
+            _mean_row(fit, metric, attempted.get((fit.key, metric.name), 0), config)
+            for metric in FEATURE_METRICS
+        ]
         figures = _figures(fitted.get(fit.key, {}), recovered.get(fit.key, {}))
         rows += [_figure_row(fit, m, figures[m.name], config) for m in FIT_METRICS]
         rows += [_cost_row(fit, m, cost_of.get(fit.key, {}), config) for m in COST_METRICS]
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _mean_row(fit: ComparedFit, metric: Metric, config: ComparisonConfig) -> dict[str, Any]:
+def _mean_row(
+    fit: ComparedFit, metric: Metric, n_attempted: int, config: ComparisonConfig
+) -> dict[str, Any]:
     values = fit.values(metric.name).to_numpy()
     row = _row(fit, metric, config) | {"n": len(values)}
     if fit.is_there:
-        row["coverage"] = len(values) / len(fit.features)
+        # A value was attempted: a catalogue older than its stage may have more of them.
+        row["n_attempted"] = n_attempted = max(n_attempted, len(values))
+        row["coverage"] = len(values) / n_attempted if n_attempted else None
     if not len(values):
         return _without_value(row, fit, metric)
     low, high = interval_of(values, np.mean, config)
@@ -104,7 +114,11 @@ def _without_value(
 ) -> dict[str, Any]:
     if not fit.is_there:
         return row | {"status": "failed", "reason": fit.reason}
-    whose = "none of its features has one" if row["n"] == 0 else "there is none"
+    whose = "there is none"
+    if row["n"] == 0:
+        whose = f"none of the {row['n_attempted']} features attempted has one"
+    if row["n_attempted"] == 0:
+        whose = "it was attempted of no feature"
     return row | {
         "status": "no_value",
         "reason": reason or f"{whose}; {metric.told_by} says why",

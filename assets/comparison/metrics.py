@@ -6,7 +6,7 @@ flattered by the choice, the more the noisier it is; it is so for every fit and 
 only differences from the controls mean something. A gain takes off what the judge gives to
 unsteered texts; steering_gain_held_out chooses the setting on other texts than it is measured on,
 so it has no winner's curse. What chance gives there the controls say: a random direction costs
-fluency, so below 0 is to be expected.
+fluency, so below 0 is to be expected. The judge-free scores choose nothing and ask nobody.
 """
 
 from __future__ import annotations
@@ -68,6 +68,27 @@ FEATURE_METRICS = (
         True,
         "cross-entropy that zeroing the feature adds where it is strong, minus where it is silent",
         "ablation_effects (ablation zero, which ablation.ablations must name; is_null false)",
+    ),
+    Metric(
+        "input_score",
+        "share",
+        True,
+        "judge-free: share of the top contexts whose peak token the feature also promotes",
+        "judge_free_scores (sign +)",
+    ),
+    Metric(
+        "output_score",
+        "",
+        True,
+        "judge-free: rank-weighted probability of the promoted tokens at the largest target KL",
+        "judge_free_scores (sign +)",
+    ),
+    Metric(
+        "label_logprob_gain",
+        "nats/token",
+        True,
+        "judge-free: log-probability that the largest target KL adds to the label's tokens",
+        "judge_free_scores (sign +)",
     ),
 )
 FEATURE_METRIC_NAMES = tuple(metric.name for metric in FEATURE_METRICS)

@@ -13,7 +13,10 @@ NOTHING = "–"
 
 
 def method_table(rows: pl.DataFrame) -> str:
-    """`method_comparison` as Markdown: a line a fit, a column a metric; n where it is not all."""
+    """`method_comparison` as Markdown: a line a fit, a column a metric.
+
+    Where not every feature has a value, how many of those attempted have.
+    """
     lines = [_line(["fit", *METRICS]), _line(["---"] * (1 + len(METRICS)))]
     for of_fit in rows.partition_by("fit", maintain_order=True):
         cells = {row["metric"]: _cell(row) for row in of_fit.to_dicts()}
@@ -66,13 +69,11 @@ def significance_table(rows: pl.DataFrame) -> str:
 
 def _cell(row: dict) -> str:
     value = row["value"] if row["value"] is not None else row["cost"]
-    if value is None:
-        return NOTHING
-    text = f"{value:.3g}"
+    text = NOTHING if value is None else f"{value:.3g}"
     if row["value_low"] is not None:
         text += f" ({row['value_low']:.3g} to {row['value_high']:.3g})"
-    if row["n"] is not None and row["n"] < (row["n_features"] or 0):
-        text += f", n {row['n']} of {row['n_features']}"
+    if row["n_attempted"] and row["n"] < row["n_features"]:
+        text += f", n {row['n']} of {row['n_attempted']}"
     return text
 
 

@@ -6,7 +6,8 @@ For each metric and pair of fits, over pairs of features (pairing.py), d = a - b
     few differences. Null: d is spread symmetrically around 0.
 
 A family is one metric at one site, fits against each other apart from fits against controls: the
-latter are mostly easy, and would lend the former their small p-values. q-values are by Benjamini
+latter are mostly easy, and would lend the former their small p-values. So are labels against
+shuffled ones (label_auroc of each fit with itself): a third family. q-values are by Benjamini
 and Hochberg, so of the differences called significant in a family at most the study's `fdr` are
 expected to be none. The units are features of these two dictionaries: a low q says that they
 differ over their features, not that another seed or corpus would show the same.
@@ -30,8 +31,8 @@ from scipy.stats import rankdata, wilcoxon
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.fits import ComparedFit, pairs_of_fits
 from assets.comparison.intervals import interval_of
-from assets.comparison.metrics import FEATURE_METRICS, Metric
-from assets.comparison.pairing import Pairs, paired_values
+from assets.comparison.metrics import FEATURE_METRICS, METRICS, Metric
+from assets.comparison.pairing import Pairs, own_and_shuffled, paired_values
 from assets.comparison.tables import PAIRED_TESTS
 from assets.shared.false_discovery import with_q_values
 
@@ -45,14 +46,29 @@ SCHEMA = {
 MOST_FOR_ALL_SIGNS = 12
 
 
-def paired_test_rows(fits: Sequence[ComparedFit], config: ComparisonConfig) -> pl.DataFrame:
-    """Rows of `paired_tests` without the site."""
-    rows = [
-        _test_row(a, b, metric, config)
+def paired_test_rows(
+    fits: Sequence[ComparedFit], shuffled: pl.DataFrame, config: ComparisonConfig
+) -> pl.DataFrame:
+    """Rows of `paired_tests` without the site.
+
+    `shuffled` has fit, feature_id and auroc of features that were judged by another's label.
+    """
+    fewest = fewest_differences(config.fdr)
+    of_fits = [
+        _test_row(a, b, metric, paired_values(a, b, metric.name, fewest), config)
         for metric in FEATURE_METRICS
         for a, b in pairs_of_fits(fits)
     ]
-    frame = with_q_values(pl.DataFrame(rows, schema=SCHEMA), ["metric", "is_control_b"])
+    of_labels = [
+        _test_row(fit, fit, METRICS["label_auroc"], own_and_shuffled(fit, shuffled), config)
+        for fit in fits
+    ]
+    frame = pl.concat(
+        [
+            with_q_values(pl.DataFrame(of_fits, schema=SCHEMA), ["metric", "is_control_b"]),
+            with_q_values(pl.DataFrame(of_labels, schema=SCHEMA)),
+        ]
+    )
     return frame.with_columns((pl.col("q_value") <= config.fdr).alias("is_significant"))
 
 
@@ -75,10 +91,8 @@ def signed_rank_p(differences: Float[np.ndarray, " n_pairs"]) -> float:
 
 
 def _test_row(
-    a: ComparedFit, b: ComparedFit, metric: Metric, config: ComparisonConfig
+    a: ComparedFit, b: ComparedFit, metric: Metric, pairs: Pairs, config: ComparisonConfig
 ) -> dict[str, Any]:
-    fewest = fewest_differences(config.fdr)
-    pairs = paired_values(a, b, metric.name, fewest)
     differences = pairs.a - pairs.b
     row: dict[str, Any] = dict.fromkeys(SCHEMA) | {
         "metric": metric.name,
@@ -100,15 +114,14 @@ def _test_row(
             "difference_low": low,
             "difference_high": high,
         }
-    reason = _why_no_test(a, b, pairs, fewest, config.fdr)
+    reason = _why_no_test(a, b, pairs, config.fdr)
     if reason is not None:
         return row | {"status": "not_applicable", "reason": reason}
     return row | {"p_value": signed_rank_p(differences), "status": "ok"}
 
 
-def _why_no_test(
-    a: ComparedFit, b: ComparedFit, pairs: Pairs, fewest: int, fdr: float
-) -> str | None:
+def _why_no_test(a: ComparedFit, b: ComparedFit, pairs: Pairs, fdr: float) -> str | None:
+    fewest = fewest_differences(fdr)
     for fit in (a, b):
         if not fit.is_there:
             return f"{fit.key}: {fit.reason}"
@@ -116,9 +129,13 @@ def _why_no_test(
     if n >= fewest and not n_differences:
         return "every difference is 0"
     if n_differences < fewest:
+        remedy = (
+            "label more features, or raise labels.n_shuffled (at most half of them are shuffled)"
+            if pairs.pairing == "shuffled_label"
+            else "measure more features of both fits (max_features and max_features_controls)"
+        )
         return (
             f"{n} pairs of features with a value, {n_differences} with a difference; p can be at "
-            f"most {fdr} with {fewest} or more differences: measure more features of both fits "
-            "(max_features and max_features_controls)"
+            f"most {fdr} with {fewest} or more differences: {remedy}"
         )
     return None

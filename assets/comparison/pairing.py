@@ -10,6 +10,9 @@ Features of two dictionaries have nothing in common but the corpus, so there are
   concepts are shared than a test needs. That pairs equal standing, not equal meaning: it takes out
   how strength goes with the score, and no more.
 
+A third pairing is within one fit: shuffled_label sets the score of each feature's own label against
+that of another feature's label on the same contexts (label_scores.is_shuffled).
+
 The feature of a pair is never chosen by the score that is compared: the best of many features would
 win by its number (the winner's curse), and a fit with more features against one with fewer. Only
 features with a value of the metric are taken, so read n_pairs and method_comparison.coverage.
@@ -25,7 +28,7 @@ from jaxtyping import Float
 
 from assets.comparison.fits import ComparedFit
 
-Pairing = Literal["concept", "strength_rank"]
+Pairing = Literal["concept", "strength_rank", "shuffled_label"]
 
 
 class Pairs(NamedTuple):
@@ -42,6 +45,22 @@ def paired_values(a: ComparedFit, b: ComparedFit, metric: str, fewest: int) -> P
     if len(of_concept) >= fewest:
         return _pairs("concept", of_concept)
     return _pairs("strength_rank", _joined(_by_rank(a, metric), _by_rank(b, metric)))
+
+
+def own_and_shuffled(fit: ComparedFit, shuffled: pl.DataFrame) -> Pairs:
+    """label_auroc of a feature's own label, and of the other feature's it was judged by too.
+
+    `shuffled` has fit, feature_id and auroc, NULL where there is none.
+    """
+    others = shuffled.filter(pl.col("auroc").is_not_null(), fit=fit.key)
+    own = fit.features.filter(pl.col("label_auroc").is_not_null())
+    return _pairs(
+        "shuffled_label",
+        _joined(
+            own.select(pl.col("feature_id").alias("place"), pl.col("label_auroc").alias("value")),
+            others.select(pl.col("feature_id").alias("place"), pl.col("auroc").alias("value")),
+        ),
+    )
 
 
 def _strongest_of_concepts(fit: ComparedFit, metric: str) -> pl.DataFrame:

@@ -12,8 +12,8 @@ _METRIC = Column(
     "metric",
     "VARCHAR",
     "Of features: concept_auroc, s_cd, label_auroc, steering_score (best of the settings), "
-    "steering_gain, steering_gain_held_out, ablation_selectivity. Of the fit: faithfulness, "
-    "explained_variance, l0. Costs: seconds, usd",
+    "steering_gain, steering_gain_held_out, ablation_selectivity, input_score, output_score, "
+    "label_logprob_gain. Of the fit: faithfulness, explained_variance, l0. Costs: seconds, usd",
 )
 _UNIT = Column("unit", "VARCHAR", "Unit of the metric; empty where it has none")
 _HIGHER_IS_BETTER = Column(
@@ -35,8 +35,8 @@ METHOD_COMPARISON = Table(
     stage="comparison",
     description=(
         "Every fit of a site by every metric: mean over its features with an interval, or the "
-        "fit's own figure, and how many of its features have a value. Controls are rows like any "
-        "other"
+        "fit's own figure, and how many of the features attempted have a value. Controls are rows "
+        "like any other"
     ),
     columns=(
         SITE,
@@ -63,12 +63,22 @@ METHOD_COMPARISON = Table(
         Column(
             "n", "INTEGER", "Features with a value; NULL for figures of the fit", "features", True
         ),
+        Column(
+            "n_attempted",
+            "INTEGER",
+            "Features that the metric's stage took up: not those beyond a cap (max_features), of "
+            "s_cd, steering_… and label_logprob_gain not those without a label. NULL for figures "
+            "of the fit, and in rows from before 0.5.0",
+            "features",
+            nullable=True,
+            minimum=0,
+        ),
         Column("n_features", "INTEGER", "All features of the fit", "features", nullable=True),
         _probability(
             "coverage",
-            "n / n_features: the share of features that the mean is over. It can't tell features "
-            "beyond a cap (max_features) from those that failed or whose metric is undefined; the "
-            "statuses of the metric's own table do",
+            "n / n_attempted: the share of attempted features that the mean is over; the others "
+            "failed, or their metric is undefined. NULL where none was attempted; n / n_features "
+            "in rows from before 0.5.0",
         ),
         _UNIT,
         _HIGHER_IS_BETTER,
@@ -86,24 +96,26 @@ PAIRED_TESTS = Table(
         "Whether one fit's features score higher than another's: Wilcoxon signed-rank tests over "
         "pairs of features, every fit that is no control against every other and against each "
         "control. q_value is by Benjamini and Hochberg over the pairs of fits of the metric, those "
-        "with a control in fit_b apart from those without"
+        "with a control in fit_b apart from those without. Beside them, every fit's labels against "
+        "shuffled ones (fit_b = fit_a, pairing shuffled_label), a family of their own"
     ),
     columns=(
         SITE,
         _METRIC,
-        Column("fit_a", "VARCHAR", "A fit that is no control"),
-        Column("fit_b", "VARCHAR", "The fit it is compared with"),
+        Column("fit_a", "VARCHAR", "A fit that is no control; of shuffled_label any fit"),
+        Column("fit_b", "VARCHAR", "The fit it is compared with; of shuffled_label itself"),
         Column("is_control_b", "BOOLEAN", "fit_b is a null control"),
         Column(
             "pairing",
             "VARCHAR",
             "concept: for each corpus concept that both have a feature for, the strongest one of "
             "each; strength_rank: the k-th strongest with the k-th strongest, where too few "
-            "concepts are shared",
+            "concepts are shared; shuffled_label: label_auroc of each feature's own label with "
+            "that of another feature's label, judged on the same contexts",
         ),
         Column("n_pairs", "INTEGER", "Pairs in which both have a value", "pairs", minimum=0),
         _value("mean_a", "Mean over the pairs' features of fit_a"),
-        _value("mean_b", "The same of fit_b"),
+        _value("mean_b", "The same of fit_b, or of the shuffled labels"),
         _value("median_difference", "Median over pairs of a - b"),
         _value("difference_low", "Lower end of its bootstrap interval over pairs"),
         _value("difference_high", "Upper end of the same"),
@@ -111,7 +123,7 @@ PAIRED_TESTS = Table(
         _probability(
             "q_value",
             "p_value by Benjamini and Hochberg over the site's tests of the same metric and "
-            "is_control_b",
+            "is_control_b; of shuffled_label over the site's fits",
         ),
         Column("is_significant", "BOOLEAN", "q_value is at most comparison.fdr", nullable=True),
         _UNIT,

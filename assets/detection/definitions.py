@@ -6,10 +6,17 @@ import dagster as dg
 
 from assets.activations.tables import TOKENS
 from assets.asset_specs import specs_of_checks, table_specs
-from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS, settings_in_effect
+from assets.common_inputs import (
+    CONCEPTS,
+    FIT_COEFFICIENTS,
+    FITTED,
+    SITE_ACTIVATIONS,
+    settings_in_effect,
+)
 from assets.corpus.tables import DOCUMENTS
 from assets.detection import prompts
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES, TABLES
+from assets.factorization.tables import COEFFICIENTS
 from assets.fingerprints import code_version
 from assets.labels.prompt import prompt_versions
 from assets.labels.tables import LABELS, LLM_CALLS
@@ -29,6 +36,7 @@ RECIPE = Recipe(
     tables=TABLES,
     inputs=(
         *FITTED,
+        FIT_COEFFICIENTS,
         Input(LABELS, columns=("feature_id", "kind", "label", "status", "reason")),
         SITE_ACTIVATIONS,
         Input(TOKENS, "site", columns=("row", "document_id", "row_norm", "is_massive")),
@@ -72,16 +80,18 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.detection.probe_scores import score_probes
     from assets.detection.probe_sentences import (
         generated_concept_rows,
+        labels_to_probe,
         probe_requests,
         probe_sentence_rows,
     )
     from assets.detection.site_scores import corpus_scores, sentence_scores
-    from assets.factorization.strength_order import feature_limit
+    from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.labels.chosen_labels import chosen_labels
     from assets.shared.covered_mean import covered_mean
     from assets.shared.false_discovery import with_q_values
+    from assets.shared.feature_limit import feature_limit
 
     spec = run.fit()
     config = spec.study.detection
@@ -91,8 +101,10 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
 
     chosen = chosen_labels(run.lake.read(LABELS, spec.partition))
     limit = feature_limit("detection", config, spec.fit.is_control)
-    labelled = {i: c.label for i, c in chosen.items() if c.label is not None}
-    labels = dict(list(labelled.items())[: limit.n])
+    coefficients = run.lake.read(
+        COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")
+    )
+    labels = labels_to_probe(chosen, strongest_features(coefficients, None), limit.n)
     not_probed = {i: c.reason or limit.beyond for i, c in chosen.items() if i not in labels}
     tasks = probe_requests(labels, config)
     with Progress(run.log, "probe sentences", len(tasks), "calls") as progress:

@@ -20,6 +20,7 @@ from assets.detection.neutral_sentences import draw_neutral_sentences
 from assets.detection.prompts import ACTIVATING_SENTENCE
 from assets.detection.result_rows import CONCEPT_DETECTION_SCHEMA, empty_row, statistics_row
 from assets.detection.tables import PROBE_SENTENCES
+from assets.labels.chosen_labels import ChosenLabel
 from assets.shared.chat import ChatReply, ChatRequest
 
 SOURCE = "generated"
@@ -41,6 +42,17 @@ class ProbeTask:
     label: str
     sentence_index: int
     request: ChatRequest
+
+
+def labels_to_probe(
+    chosen: Mapping[int, ChosenLabel], strongest: Sequence[int], limit: int | None
+) -> dict[int, str]:
+    """The labels of the `limit` strongest features that have one, strongest first.
+
+    `strongest` names the fit's features in that order (factorization/strength_order.py).
+    """
+    labelled = [(i, chosen[i].label) for i in strongest if i in chosen]
+    return dict([(i, label) for i, label in labelled if label is not None][:limit])
 
 
 def probe_requests(labels: Mapping[int, str], config: DetectionConfig) -> list[ProbeTask]:

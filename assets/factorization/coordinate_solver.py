@@ -114,6 +114,7 @@ def fit_coordinate(
             neurons = blocks.neurons(block, divisor)
             solved = solve_coefficients(neurons, dictionary, size, penalty, concavity=concavity)
             store.save(block, solved.coefficients)
+            del neurons, solved  # before the next block is read
     reseeds_left = torch.full((dictionary.shape[0],), MAX_RESEEDS, device=dictionary.device)
     trace: list[float] = []
     variance_trace: list[float] = []
@@ -236,6 +237,8 @@ def _sweep_blocks(
                 sums.squared_norm += float(token_norms.sum(dtype=torch.float64))
             if sums.worst is not None:
                 sums.worst.add(dictionary, neurons, coefficients, products, gram, token_norms)
+        # Else this block would still be held while the next one is read.
+        del neurons, products, coefficients
     return sums
 
 

@@ -26,6 +26,8 @@ from assets.factorization.rank_choice import CandidateCallback, RankChoice, choo
 from assets.factorization.stability import FeatureStability, seed_stability
 from assets.factorization.streaming import factorize_streamed, needs_streaming, project_streamed
 
+ROWS_AT_A_TIME = 8_192
+
 
 class FitSource(Protocol):
     """Activations of one site, with what a fit can be asked of them."""
@@ -35,6 +37,10 @@ class FitSource(Protocol):
 
     def rows(self) -> Iterator[Float[Tensor, "n_rows d"]]:
         """The activations in token order, piece by piece."""
+        ...
+
+    def rows_read(self, fit: FitConfig) -> Iterator[Float[Tensor, "n_rows d_read"]]:
+        """All that a token's coefficients hang on: with `rows` those of the fit's other site."""
         ...
 
     def fit(
@@ -68,6 +74,15 @@ class MatrixSource:
 
     def rows(self) -> Iterator[Float[Tensor, "n_rows d"]]:
         yield self._activations
+
+    def rows_read(self, fit: FitConfig) -> Iterator[Float[Tensor, "n_rows d_read"]]:
+        if fit.input_kind is None or self._input_activations is None:
+            yield self._activations
+            return
+        outputs = self._activations.split(ROWS_AT_A_TIME)
+        inputs = self._input_activations.split(ROWS_AT_A_TIME)
+        for pair in zip(outputs, inputs, strict=True):
+            yield torch.cat([part.float() for part in pair], dim=1)
 
     def fit(
         self, fit: FitConfig, start: Float[Tensor, "k d"] | None, on_iteration: ProgressCallback
@@ -129,6 +144,10 @@ class ShardSource:
 
     def rows(self) -> Iterator[Float[Tensor, "n_rows d"]]:
         return (self._reader.read(part.shard, part.part) for part in self._reader.parts())
+
+    def rows_read(self, fit: FitConfig) -> Iterator[Float[Tensor, "n_rows d_read"]]:
+        # Methods that read another site can't stream.
+        return self.rows()
 
     def fit(
         self, fit: FitConfig, start: Float[Tensor, "k d"] | None, on_iteration: ProgressCallback

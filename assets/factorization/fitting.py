@@ -81,7 +81,7 @@ def make_fit(
     documents = documents_seen(
         inputs.documents,
         inputs.is_fit(fit),
-        source.rows(),
+        source.rows_read(fit),
         inputs.concepts if fit.is_supervised else None,
     )
     change = None if previous is None else _change(previous, fit, inputs, documents)

@@ -98,7 +98,13 @@ def project_tokens(
     """
     matrix = as_matrix(activations)
     inputs = matrix
-    if input_activations is not None and fit.input_kind is not None:
+    if fit.input_kind is not None:
+        if input_activations is None or len(input_activations) != len(matrix):
+            found = "none" if input_activations is None else f"{len(input_activations)} rows"
+            raise FactorizationError(
+                f"a projection of {fit.key} reads {fit.input_kind} of each of the {len(matrix)} "
+                f"tokens; found {found}: give input_activations"
+            )
         inputs = as_matrix(input_activations)
     check_projection(fit, kept, matrix.shape[1], inputs.shape[1])
     rows = as_matrix(kept.dictionary).to(matrix)

@@ -9,6 +9,7 @@ coefficients above zero. For the methods whose coefficients come from the sparse
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from assets.activations.shards import ActivationReader, ShardPart
 from assets.factorization.config import FitConfig
 from assets.factorization.coordinate_solver import ProgressCallback
 from assets.factorization.factorization import Factorization
+from assets.factorization.freed_memory import give_back_unused, giving_back
 from assets.factorization.inputs import FactorizationError, check_rank
 from assets.factorization.metrics import ExplainedVarianceSum
 from assets.factorization.null_controls import controlled_dictionary, snmf_start
@@ -40,6 +42,8 @@ from assets.factorization.token_blocks import ScratchStore, StreamedBlocks
 # transpose.
 COPIES_IN_MEMORY = 3
 BYTES_PER_GIB = 2**30
+# Tokens whose final coefficients are solved at a time on a CPU: that copies their rows three times.
+SOLVED_AT_A_TIME = 1_024
 
 
 def needs_streaming(fit: FitConfig, n_tokens: int, width: int) -> bool:
@@ -68,6 +72,7 @@ def needs_streaming(fit: FitConfig, n_tokens: int, width: int) -> bool:
     )
 
 
+@giving_back()
 def factorize_streamed(
     reader: ActivationReader,
     fit: FitConfig,
@@ -107,6 +112,7 @@ def factorize_streamed(
     return _measured_over_shards(source, fit, kept, model, begin)[0], scale
 
 
+@giving_back()
 def project_streamed(
     reader: ActivationReader,
     fit: FitConfig,
@@ -141,7 +147,9 @@ class ShardRows:
     def read(self, number: int) -> tuple[Float[Tensor, "n_rows d"], Bool[Tensor, " n_rows"]]:
         """Rows of a part as stored, and which of them aren't massive."""
         part = self.parts[number]
-        return self.reader.read(part.shard, part.part), self._is_fit(part)
+        rows = self.reader.read(part.shard, part.part)
+        give_back_unused()
+        return rows, self._is_fit(part)
 
     def blocks(self, device: torch.device | str) -> StreamedBlocks:
         """The rows that aren't massive, a block a part."""
@@ -153,6 +161,17 @@ class ShardRows:
             return rows if bool(is_fit.all()) else rows[is_fit]
 
         return StreamedBlocks(kept, sizes, self.reader.width, device)
+
+    def pieces(self, device: torch.device) -> Iterator[tuple[slice, Tensor, Bool[Tensor, " n"]]]:
+        """Place, rows and which of them aren't massive, of some tokens after the other."""
+        for number, part in enumerate(self.parts):
+            read, is_fit = self.read(number)
+            step = SOLVED_AT_A_TIME if device.type == "cpu" else part.n_rows
+            for begin in range(0, part.n_rows, step):
+                piece = slice(begin, min(begin + step, part.n_rows))
+                place = slice(part.first_row + piece.start, part.first_row + piece.stop)
+                yield place, read[piece].to(device), is_fit[piece].to(device)
+            del read  # before the next part is read
 
     def check_any_fit(self) -> None:
         """Raise FactorizationError where every token is massive."""
@@ -190,10 +209,7 @@ def _measured_over_shards(
     parts: list[csr_matrix] = []
     is_alive = torch.zeros(dictionary.shape[0], dtype=torch.bool, device=device)
     n_above_zero, count = 0, SolveCount()
-    for number, part in enumerate(source.parts):
-        rows, is_fit = source.read(number)
-        rows, is_fit = rows.to(device), is_fit.to(device)
-        place = slice(part.first_row, part.first_row + part.n_rows)
+    for place, rows, is_fit in source.pieces(device):
         solved = projected_rows(rows, place, fit, kept, dictionary, rows)
         coefficients = solved.coefficients
         count.add(solved)
@@ -203,6 +219,7 @@ def _measured_over_shards(
         is_alive |= is_above.any(dim=0)
         n_above_zero += int(is_above.sum())
         parts.append(csr_matrix(coefficients.cpu().numpy()))
+        del rows  # it is a view of the part
     n_fit = int((~source.is_massive).sum())
     reason = "coefficients solved to convergence for a fixed dictionary"
     if count.n_unconverged:

@@ -1,6 +1,6 @@
-"""Tables of the factorization stage: one row a fit, one a dictionary entry, one a coefficient.
+"""The table of fits, one row each: settings, how the fit ended, how well it explains.
 
-The tables that compare fits with each other are in comparison_tables.py.
+What a fit consists of is in factor_tables.py, what compares fits in comparison_tables.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from assets.factorization.comparison_tables import (
     FIT_DOCUMENTS,
     RANK_CHOICES,
 )
-from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
+from assets.factorization.factor_tables import COEFFICIENTS, DICTIONARY, ENCODERS
+from assets.shared.schema import FIT, SITE, Column, Table, status_columns
 
 FACTORIZATIONS = Table(
     name="factorizations",
@@ -248,61 +249,6 @@ FACTORIZATIONS = Table(
         *status_columns("ok or failed"),
     ),
     key=("site", "fit"),
-    partition_by=("site", "fit"),
-)
-
-DICTIONARY = Table(
-    name="dictionary",
-    stage="factorization",
-    description="The dictionary Z, one row a non-zero weight of a feature on a neuron.",
-    columns=(
-        SITE,
-        FIT,
-        FEATURE_ID,
-        Column("neuron", "INTEGER", "Neuron of the site", minimum=0),
-        Column("weight", "FLOAT", "Weight; a feature's weights have unit L2 norm"),
-    ),
-    key=("site", "fit", "feature_id", "neuron"),
-    partition_by=("site", "fit"),
-)
-
-ENCODERS = Table(
-    name="encoders",
-    stage="factorization",
-    description="What gives new tokens their coefficients where the dictionary alone does not "
-    "(sae, transcoder, kmeans), one row a feature: potential = weights · x + bias for a row x of "
-    "the site that the method reads (transcoder: mlp_in); the n_active features of largest "
-    "potential fire, at max(0, potential). No rows for other methods and for public SAEs.",
-    columns=(
-        SITE,
-        FIT,
-        FEATURE_ID,
-        Column("weights", "FLOAT[]", "Weight of each neuron of the site that is read"),
-        Column("bias", "FLOAT", "Added to the weighted sum"),
-        Column("n_active", "INTEGER", "At most so many features fire at a token", minimum=1),
-        Column(
-            "is_projection",
-            "BOOLEAN",
-            "The coefficient is max(0, weights · x / norm of weights) in place of the potential "
-            "(kmeans)",
-        ),
-    ),
-    key=("site", "fit", "feature_id"),
-    partition_by=("site", "fit"),
-)
-
-COEFFICIENTS = Table(
-    name="coefficients",
-    stage="factorization",
-    description="The coefficients Y, one row a token and feature with a coefficient above zero.",
-    columns=(
-        SITE,
-        FIT,
-        Column("row", "BIGINT", "Token: row of the site's activations", minimum=0),
-        FEATURE_ID,
-        Column("coefficient", "FLOAT", "Coefficient, in the units of the activations", minimum=0),
-    ),
-    key=("site", "fit", "row", "feature_id"),
     partition_by=("site", "fit"),
 )
 

@@ -75,10 +75,11 @@ def _measure(run: StageRun) -> Iterator[dg.MaterializeResult]:
 
     from assets.activations.tokenization import special_prefix
     from assets.factorization.mean_row import mean_row_of
-    from assets.factorization.strength_order import feature_limit, strongest_features
+    from assets.factorization.strength_order import strongest_features
     from assets.faithfulness.fit import Fit
     from assets.faithfulness.measure import measure_faithfulness
     from assets.faithfulness.sample import sample_documents
+    from assets.shared.feature_limit import feature_limit
 
     spec = run.fit()
     config = spec.study.faithfulness

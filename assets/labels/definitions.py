@@ -48,7 +48,7 @@ def labels_assets(
 
 def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.factorization.frames import feature_ids_of
-    from assets.factorization.strength_order import feature_limit, strongest_features
+    from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import join_llm_calls
     from assets.labels.label_candidates import read_priors
@@ -61,6 +61,7 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
     )
     from assets.labels.score_questions import score_requests, skipped_contexts
     from assets.labels.score_summary import score_summary
+    from assets.shared.feature_limit import feature_limit
 
     spec = run.fit()
     config = spec.study.labels

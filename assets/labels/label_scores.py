@@ -1,10 +1,11 @@
 """What the judge's answers say of a label: how well it tells where its feature fires.
 
 Of detection and fuzzing, the AUROC of the answers on held-out contexts against those on negatives,
-with a stratified percentile bootstrap interval (positives and negatives resampled apart), and their
-balanced accuracy. Of simulation, the correlation (Pearson) of the judge's expected ratings with the
-true coefficients, over the words of held-out contexts and random negatives (Bills et al. 2023). A
-handful of contexts that are told apart without a fault have the interval [1, 1]: n stands beside.
+and their balanced accuracy, each with a stratified percentile bootstrap interval (positives and
+negatives resampled apart, the same resamples for both). Of simulation, the correlation (Pearson) of
+the judge's expected ratings with the true coefficients, over the words of held-out contexts and
+random negatives (Bills et al. 2023). A handful of contexts that are told apart without a fault have
+the interval [1, 1]: n stands beside.
 A context counts as answered where every foil was: else contexts could be told by which foils were.
 
 A score means something beside the shuffled ones of the same fit and method (`is_shuffled`). What is
@@ -14,11 +15,11 @@ asked is score_questions.py; reading one answer is judging.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from assets.labels.config import LabelsConfig, LlmConfig
@@ -90,23 +91,36 @@ def label_score_rows(
     return pl.DataFrame(seeded, schema=_SCHEMA).sort("feature_id", maintain_order=True)
 
 
-def auroc_interval(
+class Intervals(NamedTuple):
+    """Low and high end of a label's scores."""
+
+    auroc: tuple[float, float]
+    balanced_accuracy: tuple[float, float]
+
+
+def bootstrap_intervals(
     positive: Float[np.ndarray, " p"],
     negative: Float[np.ndarray, " n"],
     *,
     n_bootstrap: int,
     confidence: float,
     seed: int,
-) -> tuple[float, float] | None:
-    """Ends of the interval of the AUROC; None without resamples."""
+) -> Intervals | None:
+    """Intervals of AUROC and balanced accuracy from the same resamples; None without resamples."""
     if not n_bootstrap:
         return None
     wins = (np.sign(positive[:, None] - negative[None, :]) + 1) / 2
     generator = np.random.default_rng(seed)
-    times = [generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) / n for n in wins.shape]
-    resampled = np.einsum("bp,pn,bn->b", times[0], wins, times[1])
-    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    counts = [generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in wins.shape]
+    times = [drawn / n for drawn, n in zip(counts, wins.shape, strict=True)]
+    aurocs = np.einsum("bp,pn,bn->b", times[0], wins, times[1])
+    rates = [
+        drawn @ is_right / len(is_right)
+        for drawn, is_right in zip(counts, _is_right(positive, negative), strict=True)
+    ]
+    shares = [(1 - confidence) / 2, (1 + confidence) / 2]
+    ends = [np.quantile(resampled, shares) for resampled in (aurocs, sum(rates) / 2)]
+    return Intervals(*((float(low), float(high)) for low, high in ends))
 
 
 def _unlabelled(labels: pl.DataFrame, config: LabelsConfig) -> list[tuple[int, str, str]]:
@@ -136,7 +150,7 @@ def _told_apart(
         found = f"{len(positive)} held-out contexts and {len(negative)} negatives were answered"
         reason = f"{found}, both are needed; {n_failed} got no answer"
         return _without_score(answered, "failed", reason) | counts
-    interval = auroc_interval(
+    intervals = bootstrap_intervals(
         positive,
         negative,
         n_bootstrap=config.n_bootstrap,
@@ -146,10 +160,9 @@ def _told_apart(
     reason = f"{n_failed} of {len(means)} contexts got no answer" if n_failed else None
     return _without_score(answered, "partial" if n_failed else "ok", reason) | {
         **counts,
-        "balanced_accuracy": float(((positive > 0.5).mean() + (negative <= 0.5).mean()) / 2),
+        **(_ends(intervals) if intervals else {}),
+        "balanced_accuracy": float(sum(r.mean() for r in _is_right(positive, negative)) / 2),
         "auroc": _auroc(positive, negative),
-        "auroc_low": interval and interval[0],
-        "auroc_high": interval and interval[1],
     }
 
 
@@ -204,6 +217,8 @@ def _without_score(answered: Sequence[Answered], status: str, reason: str | None
         "n_negative": 0,
         "n_failed": 0,
         "balanced_accuracy": None,
+        "balanced_accuracy_low": None,
+        "balanced_accuracy_high": None,
         "auroc": None,
         "auroc_low": None,
         "auroc_high": None,
@@ -211,6 +226,14 @@ def _without_score(answered: Sequence[Answered], status: str, reason: str | None
         "request_hashes": list(dict.fromkeys(reply.request_hash for _, reply in answered)),
         "status": status,
         "reason": reason,
+    }
+
+
+def _ends(intervals: Intervals) -> dict[str, float]:
+    return {
+        f"{name}_{end}": value
+        for name, interval in intervals._asdict().items()
+        for end, value in zip(("low", "high"), interval, strict=True)
     }
 
 
@@ -238,6 +261,13 @@ def _with_skipped(
     found = f"{n_positive} held-out contexts and {n_negative} {negatives} negatives"
     left_out = f"without a word to mark, left out: {found}"
     return f"{reason}; {left_out}" if reason else left_out
+
+
+def _is_right(
+    positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"]
+) -> tuple[Bool[np.ndarray, " p"], Bool[np.ndarray, " n"]]:
+    """Above 0.5 an answer says that the context fits."""
+    return positive > 0.5, negative <= 0.5
 
 
 def _auroc(positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"]) -> float:

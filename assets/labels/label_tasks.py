@@ -119,7 +119,7 @@ def label_rows(
     config: LabelsConfig,
     *,
     all_features: Sequence[int],
-    beyond: str = "beyond max_features",
+    beyond: str,
     priors: Priors | None = None,
 ) -> pl.DataFrame:
     """Rows of `labels` without site and fit, a row for each of `all_features` and kind.

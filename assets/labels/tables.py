@@ -118,6 +118,13 @@ LABEL_SCORES = Table(
             maximum=1.0,
         ),
         Column(
+            "balanced_accuracy_low",
+            "DOUBLE",
+            "Lower end of its bootstrap interval; NULL in rows from before 0.5.0",
+            nullable=True,
+        ),
+        Column("balanced_accuracy_high", "DOUBLE", "Upper end of the same", nullable=True),
+        Column(
             "auroc",
             "DOUBLE",
             "P(a held-out context is found to fit better than a negative), ties half",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assets.shared.schema import Column, Table
 
-DECISIONS = ("computed", "reused", "skipped", "failed", "over_budget")
+DECISIONS = ("computed", "reused", "skipped", "failed", "over_budget", "removed")
 
 RUN_LEDGER = Table(
     name="run_ledger",
@@ -23,7 +23,7 @@ RUN_LEDGER = Table(
             "decision",
             "VARCHAR",
             "computed; reused (nothing changed); skipped (what it reads failed); failed; "
-            "over_budget (left for the next run)",
+            "over_budget (left for the next run); removed (its study names it no more)",
         ),
         Column("reason", "VARCHAR", "Why, in words, e.g. labels.max_features 6 → 8"),
         Column(

@@ -1,8 +1,8 @@
 """How many LLM calls of one prompt a fit takes, before any is made: at most, and usually.
 
 `usual` stands in where no run of the study tells better (orchestration/llm_estimate.py). Its shares
-of `most` are of the studies `demo` and `two_models` with the embedded LLM (docs/results.md); how a
-prompt is counted is in each room's call_counts.py.
+of `most` were measured on the studies `demo` and `two_models` with the embedded LLM
+(docs/decisions.md); how a prompt is counted is in each room's call_counts.py.
 """
 
 from __future__ import annotations

@@ -107,10 +107,11 @@ def steered_assets(
 
 
 def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
-    from assets.factorization.strength_order import feature_limit, strongest_features
+    from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
     from assets.shared.covered_mean import covered_mean
+    from assets.shared.feature_limit import feature_limit
     from assets.steering.calibration import calibrate_strengths
     from assets.steering.forward_count import count_forward_tokens
     from assets.steering.generation import SamplingSettings, generate_steered

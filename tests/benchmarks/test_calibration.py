@@ -9,7 +9,9 @@ times all rows.
 
 import math
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import polars as pl
@@ -32,6 +34,8 @@ MODEL, LAYER = "smollm2-135m-instruct", 25
 N_FEATURES = int(os.environ.get("FEATURELAKE_BENCH_FEATURES", "16"))
 N_REFERENCE = int(os.environ.get("FEATURELAKE_BENCH_REFERENCE_FEATURES", "2"))
 CONFIG = SteeringConfig()
+# On SmolLM2 layer 25 all 112 rows met theirs.
+SHARE_MET = 0.9
 MOST_DOUBLINGS, MOST_BISECTIONS = 40, 40
 
 
@@ -115,13 +119,17 @@ def test_against_one_search_a_row(report: Callable[[str], None]) -> None:
     rows = run.rows
     met = (pl.col("achieved_kl_nats") / pl.col("target_kl_nats") - 1).abs() <= CONFIG.tolerance
     n_met = len(rows.filter(met))
-    n_explained = len(rows.filter(~met, pl.col("reason").is_not_null()))
+    # A miss without a number to compare is a miss too: `~met` would be null for it.
+    missed = rows.filter(~met.fill_null(value=False))
+    reasons = [re.split(r"[;\d]", reason or "none given")[0].strip() for reason in missed["reason"]]
     report(
         f"calibration, {MODEL} L{LAYER}: {N_FEATURES} features x {len(CONFIG.signs)} signs x "
         f"{len(CONFIG.target_kl_nats)} targets = {len(rows)} rows, of which {n_met} within "
-        f"{CONFIG.tolerance:.0%} of the target, {n_explained} others with a reason; "
+        f"{CONFIG.tolerance:.0%} of the target; "
         f"{len(run.curve)} strengths evaluated"
     )
+    for reason, count in Counter(reasons).most_common():
+        report(f"  {count} missed: {reason}")
 
     assert run.median_activation_norm is not None
     maximum = CONFIG.max_strength_ratio * run.median_activation_norm
@@ -152,6 +160,8 @@ def test_against_one_search_a_row(report: Callable[[str], None]) -> None:
         f"on {len(first)} of the rows ({n_plain_met} met), scaled by {1 / share:.3g} below"
     )
     report(f"  {evaluations:.1f}x fewer layer-token evaluations, {wall:.1f}x less wall time")
-    assert n_met + n_explained >= 0.99 * len(rows)
+    assert len(rows) == N_FEATURES * len(CONFIG.signs) * len(CONFIG.target_kl_nats)
+    assert n_met >= SHARE_MET * len(rows)
+    assert not missed["reason"].is_null().any()
     assert evaluations >= 20
     assert wall >= 10

@@ -19,6 +19,13 @@ SCHEMA = {
     **dict.fromkeys(FEATURE_METRIC_NAMES, pl.Float64()),
 }
 
+NO_ATTEMPTS = pl.DataFrame(
+    schema={"fit": pl.String(), "metric": pl.String(), "n_attempted": pl.Int64()}
+)
+NOT_SHUFFLED = pl.DataFrame(
+    schema={"fit": pl.String(), "feature_id": pl.Int32(), "auroc": pl.Float64()}
+)
+
 
 def features_of(
     fit: str,

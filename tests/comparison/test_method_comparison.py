@@ -15,7 +15,7 @@ from assets.comparison.metrics import METRICS
 from assets.comparison.paired_tests import paired_test_rows
 from assets.comparison.tables import METHOD_COMPARISON
 from assets.shared.content_hash import column_versions
-from tests.comparison.planted_fits import PARTITION, features_of
+from tests.comparison.planted_fits import NO_ATTEMPTS, NOT_SHUFFLED, PARTITION, features_of
 
 CONFIG = ComparisonConfig(n_bootstrap=300)
 METHODS = {
@@ -45,12 +45,25 @@ FAITHFULNESS = pl.DataFrame(
 COSTS = pl.DataFrame(
     {"fit": ["snmf-k004", "random-k004"], "seconds": [9.0, 3.0], "usd": [None, 0.0]}
 )
+# Of snmf's four features label_auroc was attempted of two, s_cd of three.
+ATTEMPTS = pl.DataFrame(
+    [
+        ("snmf-k004", "concept_auroc", 4),
+        ("snmf-k004", "s_cd", 3),
+        ("snmf-k004", "label_auroc", 2),
+        ("random-k004", "concept_auroc", 4),
+    ],
+    schema=NO_ATTEMPTS.schema,
+    orient="row",
+)
 
 
 def site() -> list[ComparedFit]:
     features = pl.concat(
         [
-            features_of("snmf-k004", [0.9, 0.8, None, 0.4]),
+            features_of("snmf-k004", [0.9, 0.8, None, 0.4]).with_columns(
+                pl.Series("label_auroc", [0.7, 0.5, None, None])
+            ),
             # Left in the lake by a fit that has failed since, and by one that is gone.
             features_of("sae-k004", [0.9]),
             features_of("gone-k004", [0.9]),
@@ -61,7 +74,7 @@ def site() -> list[ComparedFit]:
 
 
 def rows_of_site(costs: pl.DataFrame = COSTS) -> pl.DataFrame:
-    return method_rows(site(), FACTORIZATIONS, FAITHFULNESS, costs, CONFIG)
+    return method_rows(site(), FACTORIZATIONS, FAITHFULNESS, costs, ATTEMPTS, CONFIG)
 
 
 def row(fit: str, metric: str) -> dict:
@@ -85,6 +98,23 @@ def test_a_mean_is_over_the_features_that_have_a_value_and_says_how_many() -> No
     missing = row("snmf-k004", "s_cd")
     assert (missing["value"], missing["n"], missing["coverage"]) == (None, 0, 0.0)
     assert missing["status"] == "no_value" and "concept_detection" in missing["reason"]
+    assert "none of the 3 features attempted has one" in missing["reason"]
+
+
+def test_coverage_is_of_the_features_attempted_and_tells_caps_from_failures() -> None:
+    capped, failed = row("snmf-k004", "label_auroc"), row("snmf-k004", "concept_auroc")
+    never = row("snmf-k004", "output_score")
+    assert (capped["n"], capped["n_attempted"], capped["coverage"]) == (2, 2, 1.0)
+    assert (failed["n"], failed["n_attempted"], failed["coverage"]) == (3, 4, 0.75)
+    assert (never["n"], never["n_attempted"], never["coverage"]) == (0, 0, None)
+    assert never["n_features"] == 4 and "attempted of no feature" in never["reason"]
+    figure = row("snmf-k004", "l0")
+    assert (figure["n_attempted"], figure["coverage"]) == (None, None)
+    # A stage that was run again since may have taken up fewer than the catalogue has values of.
+    older = method_rows(site(), FACTORIZATIONS, FAITHFULNESS, COSTS, NO_ATTEMPTS, CONFIG)
+    METHOD_COMPARISON.conform(older, PARTITION)
+    stale = older.filter(fit="snmf-k004", metric="concept_auroc").row(0, named=True)
+    assert (stale["n_attempted"], stale["coverage"]) == (3, 1.0)
 
 
 def test_a_fit_that_failed_or_was_not_made_keeps_its_rows_with_the_reason() -> None:
@@ -115,7 +145,7 @@ def test_costs_are_shown_and_are_no_part_of_the_content() -> None:
 
 
 def test_intervals_cover_the_true_mean_about_as_often_as_they_say_and_repeat() -> None:
-    generator = np.random.default_rng(0)
+    generator, none = np.random.default_rng(0), pl.DataFrame()
     covered = 0
     for _ in range(150):
         fits = compared_fits(
@@ -123,10 +153,7 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say_and_repeat() -
             features_of("snmf-k040", generator.normal(0.3, 1, 40)),
             pl.DataFrame({"fit": ["snmf-k040"], "status": ["ok"], "reason": [None]}),
         )
-        rows = [
-            method_rows(fits, pl.DataFrame(), pl.DataFrame(), pl.DataFrame(), CONFIG)
-            for _ in range(2)
-        ]
+        rows = [method_rows(fits, none, none, none, NO_ATTEMPTS, CONFIG) for _ in range(2)]
         assert rows[0].equals(rows[1])
         found = rows[0].row(0, named=True)
         covered += found["value_low"] <= 0.3 <= found["value_high"]
@@ -137,16 +164,19 @@ def test_what_people_see_first_names_controls_coverage_and_tests() -> None:
     rows = rows_of_site()
     table = overview.method_table(rows)
     assert "random-k004 (control)" in table and "n 3 of 4" in table and table.count("\n") == 5
+    assert "n 2 of 2" in table and "–, n 0 of 3" in table and "of 0" not in table
     plot = overview.method_plot(rows)
     assert plot is not None and plot.startswith("![Fits by metric](data:image/png;base64,")
     assert overview.method_plot(rows.filter(pl.col("value").is_null())) is None
     significance = overview.significance_table(significance_rows(site(), CONFIG))
     assert "| snmf-k004 | concept_auroc | – | 3 | 4 |" in significance
-    assert overview.tests_table(paired_test_rows(site(), CONFIG)).count("\n") == 1
+    assert overview.tests_table(paired_test_rows(site(), NOT_SHUFFLED, CONFIG)).count("\n") == 1
 
 
 def test_a_site_without_fits_gives_empty_tables() -> None:
-    empty = method_rows([], FACTORIZATIONS, FAITHFULNESS, COSTS, CONFIG)
+    empty = method_rows([], FACTORIZATIONS, FAITHFULNESS, COSTS, ATTEMPTS, CONFIG)
     assert len(METHOD_COMPARISON.conform(empty, PARTITION)) == 0
-    assert len(paired_test_rows([], CONFIG)) == len(significance_rows([], CONFIG)) == 0
+    assert (
+        len(paired_test_rows([], NOT_SHUFFLED, CONFIG)) == len(significance_rows([], CONFIG)) == 0
+    )
     assert overview.method_plot(empty) is None

@@ -16,14 +16,15 @@ from assets.comparison.fits import ComparedFit
 from assets.comparison.paired_tests import fewest_differences, paired_test_rows, signed_rank_p
 from assets.comparison.pairing import paired_values
 from assets.comparison.tables import PAIRED_TESTS
-from tests.comparison.planted_fits import PARTITION, planted_fit
+from tests.comparison.planted_fits import NOT_SHUFFLED, PARTITION, planted_fit
 
 CONFIG = ComparisonConfig(n_bootstrap=200)
+OF_FITS = pl.col("pairing") != "shuffled_label"
 THEMES = [f"theme {i}" for i in range(30)]
 
 
 def of_auroc(fits: list[ComparedFit], config: ComparisonConfig = CONFIG) -> pl.DataFrame:
-    rows = paired_test_rows(fits, config)
+    rows = paired_test_rows(fits, NOT_SHUFFLED, config)
     PAIRED_TESTS.conform(rows, PARTITION)
     return rows.filter(metric="concept_auroc")
 
@@ -159,10 +160,10 @@ def test_each_metric_is_a_family_of_its_own() -> None:
         )
         for fit in apart
     ]
-    rows = paired_test_rows(joined, CONFIG)
+    rows = paired_test_rows(joined, NOT_SHUFFLED, CONFIG)
     alone = of_auroc(apart)["q_value"].to_list()
     assert rows.filter(metric="concept_auroc")["q_value"].to_list() == alone
-    assert rows.filter(metric="label_auroc")["q_value"].to_list() == alone
+    assert rows.filter(OF_FITS, metric="label_auroc")["q_value"].to_list() == alone
 
 
 def test_easy_tests_against_controls_lend_the_others_nothing() -> None:
@@ -181,3 +182,57 @@ def test_a_fit_that_failed_is_named() -> None:
     failed = ComparedFit("sae-k010", "sae", False, there.features.clear(), "the fit failed: why")
     row = of_auroc([there, failed]).row(0, named=True)
     assert row["reason"] == "sae-k010: the fit failed: why"
+
+
+def shuffled_scores(fit: str, scores: np.ndarray) -> pl.DataFrame:
+    given = {"fit": [fit] * len(scores), "feature_id": np.arange(len(scores)), "auroc": scores}
+    return pl.DataFrame(given).cast({"feature_id": pl.Int32})
+
+
+def of_labels(fits: list[ComparedFit], *shuffled: pl.DataFrame) -> dict[str, dict]:
+    """The tests of labels against shuffled ones, by fit."""
+    rows = paired_test_rows(fits, pl.concat([NOT_SHUFFLED, *shuffled]), CONFIG)
+    PAIRED_TESTS.conform(rows, PARTITION)
+    return {row["fit_a"]: row for row in rows.filter(~OF_FITS).to_dicts()}
+
+
+def test_labels_that_say_something_score_above_shuffled_ones() -> None:
+    generator = np.random.default_rng(5)
+    hardness = generator.random(20)
+    true = planted_fit("snmf-k040", [*(hardness + 0.3), *[9.0] * 20], metric="label_auroc")
+    # Labels without meaning score as another feature's do on the same contexts.
+    empty = planted_fit(
+        "random-k020",
+        hardness + generator.normal(0, 0.1, 20),
+        is_control=True,
+        metric="label_auroc",
+    )
+    others = [
+        shuffled_scores(fit, hardness + generator.normal(0, 0.1, 20))
+        for fit in ("snmf-k040", "random-k020")
+    ]
+    found = of_labels([true, empty], *others)
+    row = found["snmf-k040"]
+    # The features that were judged by their own label alone are no pairs.
+    assert (row["metric"], row["fit_b"], row["n_pairs"]) == ("label_auroc", "snmf-k040", 20)
+    assert row["is_significant"] and row["difference_low"] > 0.2
+    assert row["mean_a"] - row["mean_b"] == pytest.approx(0.3, abs=0.08)
+    assert not found["random-k020"]["is_significant"] and found["random-k020"]["is_control_b"]
+    # The features are matched by id, whatever the order of the rows.
+    backwards = [frame.reverse() for frame in others]
+    assert of_labels([true, empty], *backwards) == found
+
+
+def test_labels_are_a_family_apart_and_say_why_there_is_no_test() -> None:
+    generator = np.random.default_rng(6)
+    fits = [
+        planted_fit(f"fit{i}-k012", generator.random(12), metric="label_auroc") for i in range(3)
+    ]
+    alone = paired_test_rows(fits, NOT_SHUFFLED, CONFIG)
+    shuffled = shuffled_scores("fit0-k012", fits[0].values("label_auroc").to_numpy() - 1)
+    beside = paired_test_rows(fits, shuffled, CONFIG)
+    assert alone.filter(OF_FITS).equals(beside.filter(OF_FITS))
+    found = of_labels(fits, shuffled)
+    assert found["fit0-k012"]["q_value"] == found["fit0-k012"]["p_value"] == 2 / 2**12
+    assert found["fit1-k012"]["status"] == "not_applicable" and found["fit1-k012"]["n_pairs"] == 0
+    assert "labels.n_shuffled" in found["fit1-k012"]["reason"]

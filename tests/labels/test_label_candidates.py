@@ -96,6 +96,7 @@ def rows_by(answers: Mapping[int, Sequence[ChatReply]], prior: float | None) -> 
         CONTEXTS,
         CONFIG,
         all_features=[0, 1],
+        beyond="none is",
         priors=read_priors(forced),
     )
     LABELS.conform(rows, PARTITION)

@@ -177,6 +177,7 @@ def test_replies_that_do_not_belong_to_the_tasks_are_refused() -> None:
             CONTEXTS,
             LabelsConfig(),
             all_features=[0],
+            beyond="none is",
         )
 
 

@@ -65,6 +65,7 @@ def test_forced_labels_candidates_and_scores_of_the_embedded_llm(cache_folder: P
         CONTEXTS,
         config,
         all_features=[0, 1],
+        beyond="none is",
         priors=read_priors(forced),
     )
     LABELS.conform(rows, PARTITION)

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from assets.labels.config import LabelsConfig
-from assets.labels.label_scores import auroc_interval, label_score_rows
+from assets.labels.label_scores import bootstrap_intervals, label_score_rows
 from assets.labels.score_questions import ScoreTask, score_requests, skipped_contexts
 from assets.labels.score_summary import score_summary
 from assets.labels.tables import LABEL_SCORES
@@ -150,21 +150,41 @@ def test_simulation_correlates_ratings_with_coefficients() -> None:
     assert set(flat["status"]) == {"undefined"} and flat["correlation"].null_count() == 6
 
 
-def test_the_interval_of_an_auroc_covers_the_true_one() -> None:
+@pytest.mark.parametrize(
+    ("score", "true"),
+    [("auroc", 0.7602), ("balanced_accuracy", 0.6915)],  # Φ(1/√2), Φ(1/2)
+)
+def test_the_interval_of_a_score_covers_the_true_one(score: str, true: float) -> None:
     generator, covered = np.random.default_rng(0), []
     for _ in range(200):
+        # Both half a deviation from 0.5, above which an answer means fit.
         positive, negative = generator.normal(1, 1, 30), generator.normal(0, 1, 30)
-        interval = auroc_interval(positive, negative, n_bootstrap=200, confidence=0.95, seed=1)
-        assert interval is not None
-        covered.append(interval[0] <= 0.7602 <= interval[1])  # Φ(1/√2)
+        intervals = bootstrap_intervals(
+            positive, negative, n_bootstrap=200, confidence=0.95, seed=1
+        )
+        assert intervals is not None
+        low, high = getattr(intervals, score)
+        covered.append(low <= true <= high)
     assert 0.88 <= np.mean(covered) <= 0.99
-    assert auroc_interval(np.ones(2), np.zeros(2), n_bootstrap=0, confidence=0.9, seed=0) is None
+    alone = bootstrap_intervals(np.ones(2), np.zeros(2), n_bootstrap=0, confidence=0.9, seed=0)
+    assert alone is None
     _, rows = scored(CONFIG, lambda task: generator.random())
-    assert (rows["auroc_low"] <= rows["auroc"]).all() and (
-        rows["auroc"] <= rows["auroc_high"]
-    ).all()
+    assert (rows[f"{score}_low"] <= rows[score]).all()
+    assert (rows[score] <= rows[f"{score}_high"]).all()
+    assert (rows[f"{score}_low"] < rows[f"{score}_high"]).any()
     _, again = scored(CONFIG, truth)
-    assert again["auroc_low"].to_list() == again["auroc_high"].to_list() == [1.0] * 10
+    assert again[f"{score}_low"].to_list() == again[f"{score}_high"].to_list() == [1.0] * 10
+
+
+def test_both_intervals_are_of_the_same_resamples() -> None:
+    """With answers of 0 and 1 alone, ties half, AUROC and balanced accuracy are one number."""
+    generator = np.random.default_rng(1)
+    positive, negative = (generator.random(12) < p for p in (0.7, 0.4))
+    intervals = bootstrap_intervals(
+        positive.astype(float), negative.astype(float), n_bootstrap=99, confidence=0.9, seed=2
+    )
+    assert intervals is not None and intervals.auroc[0] < intervals.auroc[1]
+    assert intervals.auroc == pytest.approx(intervals.balanced_accuracy)
 
 
 def test_the_embedded_llm_takes_at_most_9_calls_for_4_of_detection_without_controls() -> None:

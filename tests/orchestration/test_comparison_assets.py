@@ -1,5 +1,6 @@
 """The comparison of a site's fits, made by the main job after all of them."""
 
+import polars as pl
 import pytest
 from platform_of_test import Platform
 
@@ -24,6 +25,7 @@ def test_every_fit_is_compared_by_every_metric(materialized: Platform) -> None:
         assert row["value"] == pytest.approx(mean["mean"])
         assert (row["n"], row["n_features"]) == (mean["n"], mean["n_features"])
         assert row["value_low"] <= row["value"] <= row["value_high"]
+        assert row["n_attempted"] == row["n_features"]
     figures = rows.filter(metric="explained_variance")
     assert figures["value"].null_count() == 0
     # What each fit took, from the ledger; the embedded LLM is free.
@@ -31,9 +33,38 @@ def test_every_fit_is_compared_by_every_metric(materialized: Platform) -> None:
     assert set(rows.filter(metric="usd")["cost"]) == {0.0}
 
 
+def test_coverage_is_of_the_features_that_each_stage_took_up(materialized: Platform) -> None:
+    rows = materialized.lake.read(METHOD_COMPARISON)
+    of_features = rows.filter(pl.col("metric").is_in(FEATURE_METRIC_NAMES))
+    assert (of_features["n"] <= of_features["n_attempted"]).all()
+    assert (of_features["n_attempted"] <= of_features["n_features"]).all()
+    # Every metric was tried, and some of a part of the features only.
+    attempted = of_features.filter(pl.col("n_attempted") > 0)
+    assert set(attempted["metric"]) == set(FEATURE_METRIC_NAMES)
+    assert (attempted["n_attempted"] < attempted["n_features"]).any()
+    steered = materialized.lake.query(
+        "SELECT fit, count(DISTINCT feature_id) AS n FROM judge_free_scores GROUP BY fit"
+    )
+    assert len(steered) == len(FITS)
+    for fit, n in steered.iter_rows():
+        row = of_features.filter(fit=fit, metric="output_score").row(0, named=True)
+        assert row["n_attempted"] == n and row["coverage"] == row["n"] / n
+
+
 def test_tests_and_significance_are_there_or_say_why_not(materialized: Platform) -> None:
     tests = materialized.lake.read(PAIRED_TESTS)
-    assert len(tests) == 5 * len(FEATURE_METRIC_NAMES)
+    of_labels = tests.filter(pairing="shuffled_label")
+    assert len(tests) - len(of_labels) == 5 * len(FEATURE_METRIC_NAMES)
+    # Few features are labelled here, and of them at most half are judged by another's label too.
+    assert of_labels["fit_a"].to_list() == of_labels["fit_b"].to_list() == sorted(FITS)
+    n_shuffled = materialized.lake.query(
+        "SELECT fit, count(auroc) AS n FROM label_scores WHERE is_shuffled AND kind = 'input' "
+        "AND method LIKE 'detection%' AND negatives = 'random' GROUP BY fit"
+    )
+    counted = dict(n_shuffled.iter_rows())
+    for test in of_labels.to_dicts():
+        assert test["n_pairs"] == counted.get(test["fit_a"], 0)
+        assert test["status"] == "not_applicable" and "labels.n_shuffled" in test["reason"]
     assert set(tests["status"]) <= {"ok", "not_applicable"}
     assert tests.filter(status="not_applicable")["reason"].null_count() == 0
     assert tests["q_value"].is_not_null().to_list() == (tests["status"] == "ok").to_list()

@@ -7,11 +7,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from answering_endpoint import AnsweringEndpoint
+from mini_study import MINI_STUDY
 from nightly_study import ASSETS, CALLS, contents, decisions, night, write_nightly_study
 from platform_of_test import Platform
 
+from orchestration.jobs import MainJobConfig
 from orchestration.recipes import OF_FIT
-from resources.study import StudyError, load_study
+from orchestration.run_study import limits_of_run
+from resources.study import BudgetConfig, Study, StudyError, load_study
 
 pytestmark = pytest.mark.slow
 
@@ -119,6 +122,35 @@ def test_without_a_call_left_all_that_needs_no_llm_is_made(
     assert len(made) + len(left) == ASSETS
     # Another night without a call: nothing is left but what needs them.
     assert set(night(platform)["decision"]) == {"reused", "over_budget"}
+
+
+def test_a_run_by_hand_takes_limits_of_its_own(
+    platform: Platform, endpoint: AnsweringEndpoint
+) -> None:
+    write_nightly_study(platform.root / "studies", budget={"llm_calls": 1000})
+    assert platform.materialize(within_budget=True, llm_calls=2).success
+    assert len(endpoint.take_requests()) == 2
+    assert "over_budget" in set(decisions(platform)["decision"])
+    assert platform.materialize(minutes=0).success
+    assert endpoint.take_requests() == []
+
+
+def test_limits_of_a_run_are_read_from_the_command_line() -> None:
+    given = {"LLM_CALLS": "20", "USD": "0.5", "MINUTES": "", "STUDY": "demo"}
+    assert limits_of_run(given) == {"llm_calls": 20, "usd": 0.5}
+    for wrong in ({"LLM_CALLS": "2.5"}, {"USD": "-1"}, {"MINUTES": "ten"}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(StudyError, match=f"{name}={value} found; expected a"):
+            limits_of_run(wrong)
+
+
+def test_a_limit_in_usd_needs_prices() -> None:
+    study = Study.model_validate(
+        {"name": "s", **MINI_STUDY, "llm": {"model": "some-model"}}, strict=False
+    )
+    with pytest.raises(ValueError, match="needs the prices of the LLM"):
+        MainJobConfig(study="s", usd=1.0).budget(study)
+    assert MainJobConfig(study="s", llm_calls=3).budget(study) == BudgetConfig(llm_calls=3)
 
 
 def test_without_a_minute_nothing_is_run(platform: Platform, endpoint: AnsweringEndpoint) -> None:

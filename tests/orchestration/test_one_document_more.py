@@ -14,7 +14,14 @@ import dagster as dg
 import polars as pl
 import pytest
 from counting_llm import counting_llm, environment_of
-from lake_contents import contents, decisions, differing_columns, ledger_since, total
+from lake_contents import (
+    HISTORY,
+    contents,
+    decisions,
+    differing_columns,
+    ledger_since,
+    total,
+)
 from mini_study import QUICK_STUDY, write_quick_study
 from misbehaving_endpoint import Endpoint
 from only_fits import make_only_fits
@@ -32,8 +39,6 @@ from assets.steering.tables import CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES
 pytestmark = pytest.mark.slow
 CONCEPTS = ("Monday", "red", "French", "sushi", "football")
 N_PER_CONCEPT = 20
-# What says how the lake came to where it is.
-HISTORY = {"catalogue_changes"}
 OF_ONE_FEATURE = (LABELS, FEATURE_FAITHFULNESS, CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES)
 Corpus = list[dict[str, str]]
 

@@ -139,8 +139,10 @@ def test_content_that_came_out_different_upstream_is_computed_with_the_reason(
     plan = place.plan()
     readers = ("detection", "steering", "judge_free_scores", "catalogue")
     made = {(name, FIT) for name in readers}
-    assert decisions(plan, "compute") == made
+    # The comparison looks up which features were labelled.
+    assert decisions(plan, "compute") == made | {("comparison", SITE)}
     assert {plan[key].reason for key in made} == {"labels changed"}
+    assert plan["comparison", SITE].reason == f"labels of {FIT.split(' | ')[1]} changed"
 
 
 @pytest.mark.parametrize("attempt", range(1, MOST_ATTEMPTS + 1))

@@ -94,6 +94,7 @@ def check_replies(replies: list[ChatReply], faultless: list[ChatReply]) -> None:
     )
     shown = covered_mean(table, "yes")
     completed = table.filter(pl.col("status") == "ok")
+    assert len(completed) > 0
     assert shown["mean_yes"] == pytest.approx(covered_mean(completed, "right")["mean_right"], abs=0)
     assert shown["mean_yes_n"] == len(completed)
     assert shown["mean_yes_coverage"] == len(completed) / len(table)
