@@ -60,7 +60,7 @@ def measure_ablations(
     firing_share: float,
     concepts: Mapping[str, str | None] | None = None,
     half_seed: int = 0,
-    beyond: str,
+    beyond: str = "not chosen to be measured",
     made_with: Sequence[str] = (),
     previous: pl.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,

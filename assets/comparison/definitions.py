@@ -104,7 +104,16 @@ def _compare(run: StageRun) -> Iterator[dg.MaterializeResult]:
         columns=("fit", "recovered", "recovered_low", "recovered_high", "reason"),
     )
     costs = run.lake.query(COSTS_QUERY, of_site)
-    run.lake.ensure_tables([one.table for one in ATTEMPTS])
+    run.lake.ensure_tables(
+        [
+            CONCEPT_DETECTION,
+            LABELS,
+            LABEL_SCORES,
+            STEERING_SCORES,
+            ABLATION_EFFECTS,
+            JUDGE_FREE_SCORES,
+        ]
+    )
     attempts = run.lake.query(ATTEMPTS_QUERY, of_site)
     shuffled = run.lake.read(
         LABEL_SCORES,

@@ -56,7 +56,7 @@ def measure_faithfulness(
     measured_ids: Sequence[int],
     config: FaithfulnessConfig,
     *,
-    beyond: str,
+    beyond: str = "not chosen to be measured",
     made_with: Sequence[str] = (),
     previous: pl.DataFrame | None = None,
     on_progress: Callable[[int, int], None] | None = None,

@@ -51,6 +51,7 @@ RECIPE = Recipe(
         "assets.labels.call_costs",
         "assets.labels.call_records",
         "assets.shared.covered_mean",
+        "assets.shared.feature_limit",
     ),
     uses_model=True,
     uses_llm=True,

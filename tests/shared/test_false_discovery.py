@@ -34,7 +34,7 @@ def test_equals_the_definition(p_values: list[float | None]) -> None:
 def test_calling_by_q_is_the_step_up_procedure(p_values: list[float], level: float) -> None:
     ordered = sorted(p_values)
     m = len(ordered)
-    passing = [rank for rank in range(1, m + 1) if m * ordered[rank - 1] / rank <= level]
+    passing = [rank for rank in range(1, m + 1) if ordered[rank - 1] * (m / rank) <= level]
     threshold = ordered[max(passing) - 1] if passing else -1.0
     called = [q is not None and q <= level for q in q_values(p_values)]
     assert called == [p <= threshold for p in p_values]
