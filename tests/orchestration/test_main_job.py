@@ -18,8 +18,8 @@ from orchestration.show_why import why
 pytestmark = pytest.mark.slow
 README = Path(__file__).resolve().parents[2] / "README.md"
 FITS = {"snmf-k012", "diff_means", "random-k006", "permuted-k006"}
-# Tables that have rows only where a study asks for them (rank: auto).
-EMPTY_WITHOUT_ASKING = {"rank_choices", "human_ratings", "rating_agreement"}
+# Tables that have rows only where a study asks for them (rank: auto, a method with an encoder).
+EMPTY_WITHOUT_ASKING = {"rank_choices", "encoders", "human_ratings", "rating_agreement"}
 
 
 def test_every_table_has_rows(materialized: Platform) -> None:
