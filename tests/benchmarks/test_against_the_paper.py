@@ -195,14 +195,19 @@ def test_default_solver_against_the_papers(
     out = Path(os.environ.get("FEATURELAKE_BENCH_OUT", tmp_path_factory.mktemp("bench")))
     name = f"against_the_paper_{'_'.join(sorted({site.model for site in sites}))}.json"
     (out / name).write_text(json.dumps(rows, indent=1))
-    _summary(rows, site_intervals, report)
+    missed = _summary(rows, site_intervals, report)
+    # The targets are means over both models; of one alone the ratios are only shown.
+    if len({site.model for site in sites}) > 1:
+        assert not missed, missed
 
 
 def _summary(
     rows: list[dict[str, Any]],
     site_intervals: list[tuple[str, float, float]],
     report: Callable[[str], None],
-) -> None:
+) -> list[str]:
+    """Prints every ratio beside its target; those that were missed."""
+
     def column(name: str) -> np.ndarray:
         return np.array([row[name] for row in rows])
 
@@ -255,4 +260,4 @@ def _summary(
         report(f"{'met   ' if is_met else 'MISSED'} {line}")
         if not is_met:
             missed.append(line)
-    assert not missed, missed
+    return missed
