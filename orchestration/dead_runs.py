@@ -8,6 +8,9 @@ other run waits, and its place in the queue. A run is dead when none of its step
     it belongs to a main run that has ended, or
     its log has been quiet for longer than a run that lives would be.
 
+A process killed between making a run and starting it leaves one that never begins: that is dead by
+the second or third rule, its making counted as its newest event.
+
 Looked at by every main run, at its start and while it goes on, by the daemon's sensor, and before a
 nightly run is requested.
 """
@@ -30,6 +33,8 @@ QUIET_SECONDS = 900.0
 ENDED_SECONDS = 10.0
 LOOK_EVERY_SECONDS = 20.0
 ONE_PROCESS_JOBS = (MAIN_JOB, MAINTENANCE_JOB)
+# What is queued waits for the daemon, however long.
+NOT_BEGUN = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
 ENDED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 WHY = "the process of this run is gone"
 
@@ -37,7 +42,7 @@ WHY = "the process of this run is gone"
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Mark dead runs as failed and free the slots of all that have ended; ids of the dead ones."""
     started = dg.RunsFilter(
-        statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING],
+        statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING, *NOT_BEGUN],
     )
     dead = []
     # Main runs first: what belongs to a dead one is dead.
@@ -84,9 +89,12 @@ def _is_dead(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 
 def _last_event_at(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
-    """Time of a run's newest event; of now for a run without any, as it may just begin."""
+    """Time of a run's newest event, or of its making where there is none yet."""
     events = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-    return events[0].timestamp if events else time.time()
+    if events:
+        return events[0].timestamp
+    record = instance.get_run_record_by_id(run.run_id)
+    return time.time() if record is None else record.create_timestamp.timestamp()
 
 
 def _free_slots(instance: dg.DagsterInstance, dead: list[str]) -> None:

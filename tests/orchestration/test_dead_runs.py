@@ -123,3 +123,21 @@ def test_a_night_waits_for_the_studys_own_runs_only(instance: dg.DagsterInstance
 
     waiting = instance.create_run_for_job(launched_in_the_ui, run_config=run_config("mini"))
     assert [run.run_id for run in unfinished_runs(instance, "mini")] == [waiting.run_id]
+
+
+def test_a_run_that_was_made_and_never_began_is_ended(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process was killed between the two; the next nightly run would wait for it for ever."""
+
+    def made(**tags: str) -> str:
+        return instance.create_run_for_job(pooled_job(), tags=tags).run_id
+
+    main = started(instance, MAIN_JOB)
+    of_living, of_dead, alone = made(**{MAIN_RUN_TAG: main}), made(**{MAIN_RUN_TAG: "gone"}), made()
+    with at_work(instance, main, MAIN_JOB):
+        assert end_dead_runs(instance) == [of_dead]
+        monkeypatch.setattr(dead_runs, "QUIET_SECONDS", 0.0)
+        assert end_dead_runs(instance) == [alone]
+    run = instance.get_run_by_id(of_living)
+    assert run is not None and run.status == dg.DagsterRunStatus.NOT_STARTED
