@@ -43,11 +43,6 @@ def unnamed(
     ]
 
 
-def gone_studies(states: Mapping[tuple[str, str], Entry], studies: Iterable[Study]) -> set[str]:
-    """Studies that the lake knows and that are none of `studies`: those of all files there are."""
-    return {entry.study for entry in states.values()} - {study.name for study in studies}
-
-
 def leave_gold_view(ledger: Ledger, entry: Entry, run_id: str) -> int:
     """Take one partition's rows out of the gold tables; how many there were."""
     lake = ledger.lake

@@ -26,8 +26,8 @@ from pydantic import Field
 
 from assets.at_work import at_work
 from orchestration.dead_runs import looking_for_dead_runs
-from orchestration.gold_view import REASON, gone_studies, leave_gold_view, unnamed
-from orchestration.partition_sync import sync_partitions
+from orchestration.gold_view import REASON, leave_gold_view, unnamed
+from orchestration.partition_sync import removed_studies, sync_partitions
 from orchestration.planning import Planner
 from orchestration.run_tags import MAIN_JOB, ONE_AT_A_TIME_TAG, STUDY_TAG
 from orchestration.staleness import up_to_date
@@ -137,7 +137,7 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
         if STUDY_TAG not in context.run.tags:
             context.instance.add_run_tags(context.run_id, {STUDY_TAG: study.name})
         readable, problems = studies.readable()
-        sync_partitions(context.instance, readable, may_remove=not problems)
+        changes = sync_partitions(context.instance, readable, may_remove=not problems)
         with (
             at_work(context.instance, context.run_id, MAIN_JOB),
             _only_run_of(study.name, Path(lake.root)),
@@ -147,10 +147,8 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
             world = WorldAtOnce(ledger, studies, subject_models)
             run = StudyRun(context, study, resolve_job, Planner(world), config.budget(study))
             failed = run.run_all()
-            states = ledger.states()
-            # With a file that can't be read, which studies are gone cannot be told.
-            of = {study.name} | (set() if problems else gone_studies(states, readable))
-            for entry in unnamed(states, readable, of):
+            of = {study.name, *removed_studies(changes)}
+            for entry in unnamed(ledger.states(), readable, of):
                 n_rows = leave_gold_view(ledger, entry, context.run_id)
                 context.log.info("%s: %d gold rows removed, %s", entry.partition, n_rows, REASON)
         if failed:

@@ -5,15 +5,19 @@ gold rows go with the study's next run, or at once where the study is gone (gold
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import dagster as dg
 
 from assets.partitions import FITS, SITES, STUDIES
 from orchestration.dead_runs import end_dead_runs
-from orchestration.gold_view import gone_studies, leave_gold_view, unnamed
+from orchestration.gold_view import leave_gold_view, unnamed
 from resources.lake import LakeResource
 from resources.ledger import Ledger
 from resources.study import StudiesResource, Study
+
+# Dimension → keys added and keys removed.
+Changes: TypeAlias = dict[str, tuple[list[str], list[str]]]
 
 
 def wanted_keys(studies: Sequence[Study]) -> dict[str, list[str]]:
@@ -27,12 +31,12 @@ def wanted_keys(studies: Sequence[Study]) -> dict[str, list[str]]:
 
 def sync_partitions(
     instance: dg.DagsterInstance, studies: Sequence[Study], *, may_remove: bool = True
-) -> dict[str, tuple[list[str], list[str]]]:
+) -> Changes:
     """Make the instance's keys those of the studies; per dimension what was added and removed.
 
     With a study file that can't be read nothing is to be removed: its keys may be among them.
     """
-    changes = {}
+    changes: Changes = {}
     for dimension, wanted in wanted_keys(studies).items():
         found = instance.get_dynamic_partitions(dimension)
         added = [key for key in wanted if key not in found]
@@ -44,6 +48,14 @@ def sync_partitions(
         if added or removed:
             changes[dimension] = (added, removed)
     return changes
+
+
+def removed_studies(changes: Changes) -> list[str]:
+    """Studies that this instance knew, and whose file is gone.
+
+    Not all that are in the lake: others may be made from another folder of studies.
+    """
+    return changes.get(str(STUDIES.name), ([], []))[1]
 
 
 @dg.sensor(
@@ -61,10 +73,9 @@ def study_files(
         f"{dimension}: +{len(added)} −{len(removed)}"
         for dimension, (added, removed) in changes.items()
     ]
-    if changes.get(str(STUDIES.name), ([], []))[1]:
+    if gone := removed_studies(changes):
         ledger = Ledger(lake.open())
-        states = ledger.states()
-        for entry in unnamed(states, readable, gone_studies(states, readable)):
+        for entry in unnamed(ledger.states(), readable, gone):
             n_rows = leave_gold_view(ledger, entry, "study_files")
             words.append(f"{entry.partition}: {n_rows} gold rows removed")
     words += [f"study left out: {problem}" for problem in problems]

@@ -77,13 +77,14 @@ def run_killed(
 def assert_as_never_killed(
     place: SeparateProcess, whole: Whole, llm: Endpoint, kills: list[Kill]
 ) -> None:
-    """Same content, no kept answer asked for again, no run left open, nothing left to do."""
+    """Same content, no kept answer asked for again, no run left open, all of it told to Dagster."""
     with place.lake() as lake:
         assert differing_columns(contents(lake), whole.contents) == {}
     numbers = [number_of(body) for body in llm.requests]
     for kill in kills:
         assert not kill.kept & set(numbers[kill.n_requests :]), kill.share
     assert place.unfinished_runs() == []
+    assert place.unreported() == []
     assert list((place.lake_root / "scratch").iterdir()) == []
 
 

@@ -21,7 +21,10 @@ import dagster as dg
 import polars as pl
 from lake_contents import ledger_since
 
+from orchestration.recipes import tables_of
+from orchestration.unreported import is_reported
 from resources.lake import Lake
+from resources.ledger import Ledger
 
 PROJECT = Path(__file__).resolve().parents[1]
 LONGEST_RUN_SECONDS = 3600
@@ -104,6 +107,22 @@ class SeparateProcess:
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             return [run for run in instance.get_runs() if not run.is_finished]
 
+    def unreported(self) -> list[tuple[str, str]]:
+        """(asset, partition) whose rows Dagster does not know, or knows in an older version."""
+        with self.lake() as lake:
+            states = Ledger(lake).states()
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            return [
+                (asset, partition)
+                for (asset, partition), entry in states.items()
+                if not is_reported(
+                    instance,
+                    [table.name for table in tables_of(asset)],
+                    partition_key_of(partition),
+                    entry,
+                )
+            ]
+
     @property
     def _output(self) -> Path:
         return self.root / "output.txt"
@@ -126,6 +145,12 @@ class SeparateProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+
+def partition_key_of(partition: str) -> str:
+    """Dagster's key of a partition that the ledger names."""
+    site, _, fit = partition.partition(" | ")
+    return str(dg.MultiPartitionKey({"site": site, "fit": fit})) if fit else site
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

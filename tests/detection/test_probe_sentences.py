@@ -15,17 +15,28 @@ from assets.detection.probe_scores import score_probes
 from assets.detection.probe_sentences import (
     ProbeTask,
     generated_concept_rows,
+    labels_to_probe,
     probe_requests,
     probe_sentence_rows,
 )
 from assets.detection.site_scores import SentenceScores
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES
+from assets.labels.chosen_labels import ChosenLabel
 from assets.shared.chat import ChatReply
 
 CONFIG = DetectionConfig(n_activating=3, n_neutral=4, n_bootstrap=20)
 PARTITION = {"site": "demo:m@L01.mlp_hidden", "fit": "snmf-k064"}
 LABELS = {0: "days", 2: "colours"}
 NOT_PROBED = {1: "beyond max_features=2"}
+
+
+def test_the_strongest_features_with_a_label_are_probed() -> None:
+    chosen = {i: ChosenLabel(f"label {i}", "input") for i in (1, 2, 3)}
+    chosen[4] = ChosenLabel(None, None, "no label: failed")
+    # 9 is of no row of `labels`; 4 has no label, and takes nobody's place.
+    assert labels_to_probe(chosen, [4, 3, 9, 1, 2], 2) == {3: "label 3", 1: "label 1"}
+    assert list(labels_to_probe(chosen, [4, 3, 9, 1, 2], None)) == [3, 1, 2]
+    assert labels_to_probe(chosen, [3], 0) == {}
 
 
 def write(task: ProbeTask, text: str | None = None, reason: str | None = None) -> ChatReply:

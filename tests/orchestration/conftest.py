@@ -5,6 +5,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from answering_endpoint import AnsweringEndpoint
 from mini_study import write_study
 from platform_of_test import Platform
 
@@ -15,6 +16,15 @@ def platform(tmp_path: Path, cache_folder: Path) -> Iterator[Platform]:
     (tmp_path / "studies").mkdir()
     with dg.DagsterInstance.ephemeral(str(tmp_path)) as instance:
         yield Platform(tmp_path, instance, cache_folder)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
+    """An LLM on loopback that answers at once; studies with a named model ask it."""
+    with AnsweringEndpoint() as endpoint:
+        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

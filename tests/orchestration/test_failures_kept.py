@@ -13,14 +13,6 @@ from assets import stage_run
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
-    with AnsweringEndpoint() as endpoint:
-        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
-        yield endpoint
-
-
 def test_rows_that_fail_a_check_are_made_again_by_the_next_run(
     platform: Platform, endpoint: AnsweringEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,5 @@
 """A fit, layer or study that is named no more leaves `features`, and stays in history."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 import pytest
 from answering_endpoint import AnsweringEndpoint
@@ -15,14 +13,6 @@ from resources.study import StudiesResource
 pytestmark = pytest.mark.slow
 PCA, NEURONS = NIGHTLY_STUDY["fits"][0], {"method": "neurons", "rank": 4}
 GOLD = ("features", "method_comparison")
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
-    with AnsweringEndpoint() as endpoint:
-        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
-        yield endpoint
 
 
 def fits_in(platform: Platform, table: str, at: str = "") -> set[str]:

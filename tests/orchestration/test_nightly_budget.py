@@ -1,7 +1,6 @@
 """A night stops at its budget, says what it left, and the nights together equal one long run."""
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -17,14 +16,6 @@ from orchestration.run_study import limits_of_run
 from resources.study import BudgetConfig, Study, StudyError, load_study
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
-    with AnsweringEndpoint() as endpoint:
-        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
-        yield endpoint
 
 
 def test_nights_within_a_budget_equal_one_run_without(

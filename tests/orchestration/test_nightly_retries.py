@@ -1,7 +1,5 @@
 """What failed in one night and may pass is tried again in the next, three times and no more."""
 
-from collections.abc import Iterator
-
 import pytest
 from answering_endpoint import AnsweringEndpoint
 from nightly_study import ASSETS, CALLS, contents, night, write_nightly_study
@@ -11,13 +9,9 @@ pytestmark = pytest.mark.slow
 SECOND_JUDGE = "Rate from 0 to 2 how well"
 
 
-@pytest.fixture
-def endpoint(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
-    with AnsweringEndpoint() as endpoint:
-        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
-        write_nightly_study(platform.root / "studies")
-        yield endpoint
+@pytest.fixture(autouse=True)
+def study(platform: Platform) -> None:
+    write_nightly_study(platform.root / "studies")
 
 
 def n_failed_scores(platform: Platform) -> int:

@@ -1,7 +1,5 @@
 """Rows that a run committed and was killed before it told Dagster: the next run tells it."""
 
-from collections.abc import Iterator
-
 import dagster as dg
 import pytest
 from answering_endpoint import AnsweringEndpoint
@@ -12,14 +10,6 @@ from assets.stage_run import SNAPSHOT_METADATA, StageRun
 from resources.ledger import Ledger
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[AnsweringEndpoint]:
-    with AnsweringEndpoint() as endpoint:
-        monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
-        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-test")
-        yield endpoint
 
 
 def reported_snapshot(platform: Platform, table: str) -> int | None:
