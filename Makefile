@@ -33,11 +33,14 @@ demo: setup $(DAGSTER_HOME)/dagster.yaml
 run: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m orchestration.run_study $(STUDY)
 
+# A test process a core; tests/conftest.py says which test goes where. By hand, pytest uses one.
+PARALLEL := --numprocesses auto --dist loadgroup
+
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: setup
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest $(PARALLEL) -m 'not slow'
 
 # Each compares in one run and prints ratios; on an idle machine, about an hour.
 bench-factorization: setup

@@ -6,6 +6,7 @@ number of iterations to the same dictionary is no reason to label its features a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -30,6 +31,11 @@ FIT_ROW = Input(
     ),
 )
 FITTED = (FIT_ROW, Input(DICTIONARY))
+# For what follows from the dictionary alone: other activations are no reason to make it again.
+FITTED_DICTIONARY = (
+    replace(FIT_ROW, columns=tuple(c for c in FIT_ROW.columns or () if c != "activations_digest")),
+    Input(DICTIONARY),
+)
 FIT_COEFFICIENTS = Input(COEFFICIENTS)
 # The activations of the fit's site, by the checksums of their files.
 SITE_ACTIVATIONS = Input(ACTIVATION_SHARDS, "site", columns=("sha256",))

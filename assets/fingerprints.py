@@ -19,6 +19,12 @@ def code_version(stage: str, modules: tuple[str, ...] | None = None) -> str:
     return modules_hash(stage_modules(stage) if modules is None else modules)
 
 
+@functools.cache
+def version_of_modules(modules: tuple[str, ...]) -> str:
+    """Hash (16 hex digits) over modules outside of assets/, and what they import of it."""
+    return modules_hash(modules)
+
+
 def stage_modules(stage: str) -> set[str]:
     """The modules of a stage's room, and those that its definitions import."""
     names = {

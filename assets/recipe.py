@@ -24,10 +24,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 from pydantic import BaseModel
 
 from assets.activations.config import ModelConfig
-from assets.fingerprints import code_version
+from assets.fingerprints import code_version, version_of_modules
+from assets.labels.config import LlmRole
 from assets.shared.content_hash import data_version
 from assets.shared.schema import Table
-from resources.chat_replies import REPAIR
+from resources.chat_replies import REPAIR, embedded_versions
 from resources.study import FitSpec, SiteFits, SiteSpec, Study
 
 Spec: TypeAlias = Study | SiteSpec | FitSpec | SiteFits
@@ -53,6 +54,13 @@ class World(Protocol):
 MISSING = "missing"
 LONGEST_VALUE = 60
 DIGITS = 16
+# Code outside of assets/ that numbers follow from.
+READING_REPLIES = (
+    "resources.chat_replies",
+    "resources.completion_answers",
+    "resources.json_answers",
+)
+LOADING_MODELS = ("resources.subject_model",)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,8 @@ class Recipe:
 
     `settings(spec)` gives the parts of the study that it depends on, by name; `prompts(spec)` the
     versions of the prompts that it may send; `observed` hashes of files that it reads outside the
-    lake. `modules` narrows the code where a room holds several assets. `uses_model` and `uses_llm`
-    say whether the subject model's revision and the LLM matter.
+    lake. `modules` narrows the code where a room holds several assets. `uses_model` says whether
+    the subject model's revision matters; `llms` which of the study's LLMs are asked.
     """
 
     name: str
@@ -107,7 +115,11 @@ class Recipe:
     observed: Callable[[Any, Path], Mapping[str, str]] = lambda spec, study_folder: {}
     modules: tuple[str, ...] | None = None
     uses_model: bool = False
-    uses_llm: bool = False
+    llms: tuple[LlmRole, ...] = ()
+
+    @property
+    def uses_llm(self) -> bool:
+        return bool(self.llms)
 
     @property
     def compares_fits(self) -> bool:
@@ -126,16 +138,20 @@ class Recipe:
             site = spec if isinstance(spec, SiteSpec) else spec.site
             parts["model.revision"] = world.model_revision(site.model)
             parts["model.dtype"] = site.model.dtype
-        if self.uses_llm:
-            llm = study_of(spec).llm
-            parts["llm.model"] = llm.recorded_name
+            parts["code.of_models"] = version_of_modules(LOADING_MODELS)
+        if self.llms:
+            parts["code.of_replies"] = version_of_modules(READING_REPLIES)
+        for role in self.llms:
+            llm = study_of(spec).llm_of(role)
+            parts[f"{role}.model"] = llm.recorded_name
             if llm.is_embedded:
-                parts["llm.embedded_context"] = str(llm.embedded_context)
+                parts[f"{role}.versions"] = embedded_versions()
+                parts[f"{role}.embedded_context"] = str(llm.embedded_context)
             else:
-                parts["llm.json_repair_attempts"] = str(llm.json_repair_attempts)
-                parts |= _flat("llm.repair_prompt", REPAIR)
+                parts[f"{role}.json_repair_attempts"] = str(llm.json_repair_attempts)
+                parts |= _flat(f"{role}.repair_prompt", REPAIR)
                 if address := world.llm_endpoint():
-                    parts["llm.endpoint"] = address
+                    parts[f"{role}.endpoint"] = address
         for one in self.inputs:
             for name, partition in one.partitions(spec).items():
                 found = world.versions(one.table.name, partition)

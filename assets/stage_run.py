@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ import dagster as dg
 import polars as pl
 
 from assets.at_work import MAIN_RUN_TAG, at_work
+from assets.labels.config import LlmRole
 from assets.ledger.costs import costs_in, rows_to_retry
-from assets.ledger.reasons import NOTHING_CHANGED, retry_reason
+from assets.ledger.reasons import NOTHING_CHANGED
 from assets.ledger.tables import RUN_LEDGER
 from assets.partitions import STUDIES
 from assets.recipe import (
@@ -32,9 +34,11 @@ from assets.shared.content_hash import column_versions, data_version
 from assets.shared.schema import Table
 from assets.stored_fits import StoredFit, fitted_row, stored_activations, stored_fit
 from assets.table_checks import check_table
+from assets.written_rows import n_rows_kept, rows_as_written
 from resources.call_budget import BUDGET_TAG, BudgetSpent, CallBudget
 from resources.chat_resource import ChatResource
-from resources.lake import Commit, Lake, LakeResource
+from resources.lake import Lake, LakeResource
+from resources.lake_commit import Commit
 from resources.ledger import Entry, Ledger, ledger_frame, reason_to_make
 from resources.model_resource import SubjectModelResource
 from resources.study import FitSpec, SiteFits, SiteSpec, StudiesResource, Study
@@ -79,8 +83,8 @@ class StageRun:
         self.spec: Spec = self._spec()
         self.partition = partition_text(self.spec)
         self.before = self._ledger.state(recipe.name, self.partition)
-        world = LakeWorld(self._ledger, studies, subject_models)
-        self.parts = recipe.parts(self.spec, world)
+        self._world = LakeWorld(self._ledger, studies, subject_models)
+        self.parts = recipe.parts(self.spec, self._world)
         self.fingerprint = fingerprint_of(self.parts)
 
     def _spec(self) -> Spec:
@@ -117,41 +121,45 @@ class StageRun:
         self._holds_model = True
         return self._subject_models.load(site.model)
 
-    def chat_model(self, on_progress: Callable[[int, int], None] | None = None) -> "ChatModel":
-        """The study's LLM, within what is left of the run's budget."""
+    def chat_model(
+        self, role: LlmRole, on_progress: Callable[[int, int], None] | None = None
+    ) -> "ChatModel":
+        """The study's LLM of a role, within what is left of the run's budget."""
+        assert role in self.recipe.llms
         assert self._chat is not None
         if self._budget is None:
             self._budget = CallBudget.from_tag(self.context.run.tags.get(BUDGET_TAG))
             # What other assets of this run have spent since the tag was written.
             self._budget.spend(**self._ledger.spent_in(self.context.run_id))
         return self._chat.open(
-            study_of(self.spec).llm,
+            study_of(self.spec).llm_of(role),
             self.lake,
             on_progress,
             budget=self._budget,
         )
 
+    @cached_property
+    def _reason_to_make(self) -> str | None:
+        """As it was when first asked: what is written after that is no reason."""
+        return reason_to_make(self.before, self.parts, self.fingerprint, self._n_rows)
+
+    def _n_rows(self, before: Entry) -> int:
+        return self._world.n_rows(before, self.recipe.tables, lake_partition(self.spec))
+
     @property
     def reason(self) -> str:
         """Why the partition is made, or that nothing changed."""
-        before = self.before
-        if before is not None and before.fingerprint == self.fingerprint and before.wants_retry:
-            return retry_reason(before.rows_to_retry or 0, self._attempt)
-        return reason_to_make(before, self.parts)
+        return self._reason_to_make or NOTHING_CHANGED
 
     @property
     def is_current(self) -> bool:
         """Whether the rows in the lake are what this materialization would write."""
-        before = self.before
-        if before is None or before.fingerprint != self.fingerprint or before.wants_retry:
-            return False
-        partition = lake_partition(self.spec)
-        n_rows = sum(
-            self.lake.count(table, {name: partition[name] for name in table.partition_by})
-            for table in self.recipe.tables
-            if table.name in (before.versions or {})
-        )
-        return n_rows == before.rows_out
+        return self._reason_to_make is None
+
+    @cached_property
+    def has_all_rows(self) -> bool:
+        """Whether the lake holds as many rows as the ledger says were written last."""
+        return self.before is None or self._n_rows(self.before) == self.before.rows_out
 
     @property
     def _attempt(self) -> int:
@@ -159,19 +167,26 @@ class StageRun:
         same = self.before is not None and self.before.fingerprint == self.fingerprint
         return (self.before.attempt or 1) + 1 if same and self.before else 1
 
+    def _is_progress(self, n_to_retry: int) -> bool:
+        """Whether fewer rows wait for a retry than before: then it is worth going on."""
+        return self.before is not None and 0 < n_to_retry < (self.before.rows_to_retry or 0)
+
     def materialize(
         self, make: "Callable[[StageRun], Iterator[dg.MaterializeResult]]"
     ) -> Iterator[dg.MaterializeResult]:
         """`make(self)`, unless nothing that it depends on has changed."""
         if self.is_current:
-            entry = self._entry("reused", NOTHING_CHANGED, rows_reused=self.before_rows)
+            rows = {"rows_out": self.before_rows, "rows_reused": self.before_rows}
+            entry = self._entry("reused", NOTHING_CHANGED, **rows, rows_computed=0)
             self._ledger.append([entry], run_id=self.context.run_id)
             yield from self.report_unchanged()
             return
         self.log.info("%s: made because: %s", self.recipe.name, self.reason)
         try:
+            self._stop_after_the_last_minute()
             with at_work(self.context.instance, self.context.run_id, self.recipe.name):
-                yield from make(self)
+                put_back = self._rows_to_put_back()
+                yield from make(self) if put_back is None else self.write(put_back)
         except BudgetSpent as error:
             self._record("over_budget", error)
             raise
@@ -180,6 +195,20 @@ class StageRun:
             raise
         finally:
             self._let_go_of_model()
+
+    def _stop_after_the_last_minute(self) -> None:
+        """Past the budget's minutes nothing more is begun."""
+        budget = CallBudget.from_tag(self.context.run.tags.get(BUDGET_TAG))
+        if budget.is_over_time:
+            raise BudgetSpent(f"{budget.spent_because}; left for the next run")
+
+    def _rows_to_put_back(self) -> "dict[Table, pl.DataFrame] | None":
+        """What was written, where no more is amiss than that rows of it are gone."""
+        before = self.before
+        if before is None or before.fingerprint != self.fingerprint or before.wants_retry:
+            return None
+        partition = lake_partition(self.spec)
+        return rows_as_written(self.lake, before, self.recipe.tables, partition)
 
     def _record(self, decision: str, error: Exception) -> None:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -249,7 +278,8 @@ class StageRun:
     def keep(self, tables: Sequence[Table]) -> Iterator[dg.MaterializeResult]:
         """Report the rows that are in the lake as what these parts make, without writing them.
 
-        For a stage that finds by itself that what changed upstream does not matter to it.
+        For a stage that finds by itself that what changed upstream does not matter to it, and that
+        has all its rows (`has_all_rows`).
         """
         partition = lake_partition(self.spec)
         frames = {
@@ -265,6 +295,7 @@ class StageRun:
             },
             rows_out=sum(map(len, frames.values())),
             rows_reused=sum(map(len, frames.values())),
+            rows_computed=0,
             rows_to_retry=0,
             data_snapshot=self.lake.snapshot_of(
                 tables[0], {name: partition[name] for name in tables[0].partition_by}
@@ -292,15 +323,19 @@ class StageRun:
         costs in it (`COSTS`).
         """
         n_rows = sum(map(len, frames.values()))
+        n_kept = n_rows_kept(self.lake, frames, lake_partition(self.spec))
         costs = costs_in((metadata or {}).values())
+        n_to_retry = rows_to_retry(frames.values(), costs)
         entry = self._entry(
             "computed",
             self.reason,
             versions={t.name: column_versions(f, t) for t, f in frames.items()},
             rows_out=n_rows,
-            rows_to_retry=rows_to_retry(frames.values(), costs),
-            attempt=self._attempt,
-            **{"rows_computed": n_rows, **costs, **self._llm_costs()},
+            rows_reused=n_kept,
+            rows_computed=None if n_kept is None else n_rows - n_kept,
+            rows_to_retry=n_to_retry,
+            attempt=1 if self._is_progress(n_to_retry) else self._attempt,
+            **{**costs, **self._llm_costs()},
         )
         snapshot = self.commit(frames, side_frames, entry)
         yield from self._report(frames, replace(entry, data_snapshot=snapshot), metadata)

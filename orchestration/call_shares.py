@@ -20,7 +20,7 @@ from assets.labels.tables import LLM_CALLS
 from assets.recipe import partition_text
 from assets.shared.call_count import CallCount
 from assets.shared.feature_limit import feature_limit
-from assets.steering.prompts import JudgePrompt
+from assets.steering.judge_prompt import JudgePrompt
 from resources.lake import Lake
 from resources.study import FitSpec, Study
 

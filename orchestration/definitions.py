@@ -25,6 +25,7 @@ from assets.hierarchy.definitions import hierarchy_assets
 from assets.labels.definitions import labels_assets
 from assets.ratings.definitions import ratings_assets
 from assets.steering.definitions import steering_assets
+from orchestration.changed_nights import changed_nights_sensor
 from orchestration.checks import catalogue_checks
 from orchestration.console import console_logger
 from orchestration.folders import default_resources
@@ -73,7 +74,7 @@ def build_definitions(overrides: Mapping[str, Any] | None = None) -> dg.Definiti
         asset_checks=[*catalogue_checks, up_to_date],
         jobs=[*STAGE_JOBS, main_job, maintenance_job, up_to_date_job],
         schedules=[*nightly_schedules(studies, main_job), weekly_maintenance],
-        sensors=[study_files, staleness],
+        sensors=[study_files, changed_nights_sensor(studies, main_job), staleness],
         resources=resources,
         loggers={"console": console_logger},
         executor=dg.in_process_executor,

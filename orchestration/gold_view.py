@@ -20,7 +20,7 @@ from assets.ledger.tables import RUN_LEDGER
 from assets.recipe import partition_text
 from assets.shared.schema import Table
 from orchestration.recipes import specs_of
-from resources.lake import Commit
+from resources.lake_commit import Commit
 from resources.ledger import Entry, Ledger, ledger_frame
 from resources.study import Study
 

@@ -27,10 +27,12 @@ from pydantic import Field
 from assets.at_work import at_work
 from orchestration.dead_runs import looking_for_dead_runs
 from orchestration.gold_view import REASON, leave_gold_view, unnamed
-from orchestration.partition_sync import removed_studies, sync_partitions
+from orchestration.partition_sync import forget_removed_studies, sync_partitions
 from orchestration.planning import Planner
+from orchestration.retries import try_again
 from orchestration.run_tags import MAIN_JOB, ONE_AT_A_TIME_TAG, STUDY_TAG
 from orchestration.staleness import up_to_date
+from orchestration.study_lock import study_lock
 from orchestration.study_run import StudyRun
 from resources.lake import LakeResource
 from resources.ledger import Ledger
@@ -44,8 +46,6 @@ def _made_in(*stages: str) -> dg.AssetSelection:
     return dg.AssetSelection.groups(*stages) - dg.AssetSelection.checks(up_to_date)
 
 
-# Maintenance looks at the lock for an instant.
-LOCK_SECONDS = 1.0
 IN_ONE_PROCESS = {"execution": {"config": {"in_process": {}}}}
 
 corpus_job = dg.define_asset_job(
@@ -110,6 +110,8 @@ class MainJobConfig(dg.Config):
         default=None, ge=0, description="Begin nothing more after so many minutes"
     )
 
+    retry: bool = Field(default=False, description="Try again also what failed three times")
+
     def budget(self, study: Study) -> BudgetConfig:
         """What the run may cost: each limit given here stands before the study's.
 
@@ -137,20 +139,26 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
         if STUDY_TAG not in context.run.tags:
             context.instance.add_run_tags(context.run_id, {STUDY_TAG: study.name})
         readable, problems = studies.readable()
-        changes = sync_partitions(context.instance, readable, may_remove=not problems)
-        with (
-            at_work(context.instance, context.run_id, MAIN_JOB),
-            _only_run_of(study.name, Path(lake.root)),
-            looking_for_dead_runs(context.instance),
-        ):
-            ledger = Ledger(lake.open())
-            world = WorldAtOnce(ledger, studies, subject_models)
-            run = StudyRun(context, study, resolve_job, Planner(world), config.budget(study))
-            failed = run.run_all()
-            of = {study.name, *removed_studies(changes)}
-            for entry in unnamed(ledger.states(), readable, of):
-                n_rows = leave_gold_view(ledger, entry, context.run_id)
-                context.log.info("%s: %d gold rows removed, %s", entry.partition, n_rows, REASON)
+        sync_partitions(context.instance, readable, may_remove=not problems)
+        with at_work(context.instance, context.run_id, MAIN_JOB):
+            with (
+                _only_run_of(study.name, Path(lake.root)),
+                looking_for_dead_runs(context.instance),
+            ):
+                ledger = Ledger(lake.open())
+                if config.retry:
+                    n_again = try_again(ledger, study.name, context.run_id)
+                    context.log.info("%d asset partitions are tried again", n_again)
+                world = WorldAtOnce(ledger, studies, subject_models)
+                run = StudyRun(context, study, resolve_job, Planner(world), config.budget(study))
+                failed = run.run_all()
+                for entry in unnamed(ledger.states(), readable, {study.name}):
+                    n_rows = leave_gold_view(ledger, entry, context.run_id)
+                    context.log.info(
+                        "%s: %d gold rows removed, %s", entry.partition, n_rows, REASON
+                    )
+            for line in forget_removed_studies(context.instance, studies, lake, context.run_id):
+                context.log.info(line)
         if failed:
             raise dg.Failure(
                 f"{len(failed)} of the study's partitions failed: "
@@ -172,10 +180,9 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
 @contextlib.contextmanager
 def _only_run_of(study: str, lake_root: Path) -> Iterator[None]:
     """Hold the study's lock on a lake; raises dagster.Failure where another run does."""
-    lake_root.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(lake_root / f"study-{study}.lock")
+    lock = study_lock(study, lake_root)
     try:
-        lock.acquire(timeout=LOCK_SECONDS)
+        lock.acquire()
     except filelock.Timeout:
         raise dg.Failure(
             f"study {study!r} is being materialized by another run on the lake in "

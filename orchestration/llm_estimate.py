@@ -22,24 +22,33 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 from assets.detection.call_counts import probe_call_counts
+from assets.labels import score_prompts
 from assets.labels.call_counts import label_call_counts
-from assets.labels.prompt import Prompt
+from assets.labels.config import LlmConfig, LlmRole
+from assets.labels.prompt import Prompt, prompt_versions
 from assets.labels.tables import LLM_CALLS
 from assets.recipe import partition_text
 from assets.shared.chat import ChatRequest
 from assets.steering.call_counts import judge_call_counts
-from assets.steering.prompts import JudgePrompt
+from assets.steering.judge_prompt import JudgePrompt
+from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT
 from orchestration.call_shares import CallShares, Count
 from orchestration.planning import Planned
 from orchestration.real_requests import READ, RealRequests
 from orchestration.recipes import RECIPES, specs_of
-from orchestration.stand_in_evidence import documents_of, stand_in_passage, stand_in_values
+from orchestration.stand_in_evidence import (
+    documents_of,
+    stand_in_passage,
+    stand_in_values,
+    words_per_context,
+)
 from resources.lake import Lake
 from resources.llm_cache import answer_times
 from resources.study import FitSpec, Study
 from resources.token_counts import TokenCounter, Tokens
 
 ASKING = ("labels", "detection", "steering")
+JUDGING = {*prompt_versions(score_prompts), CONCEPT_PROMPT.name, FLUENCY_PROMPT.name}
 TABLES_OF = {recipe.name: recipe.tables for recipe in RECIPES}
 
 # An example of the calls, an answer of likely length, and how many calls there will be.
@@ -114,29 +123,23 @@ class LlmEstimator:
     def _costs(self, counted: Sequence[Counted] | None) -> dict[str, float | None]:
         if counted is None:
             return dict.fromkeys(("llm_calls", "prompt_tokens", "completion_tokens", "usd"))
-        tokens = [self._tokens_of(request, answer).times(n) for request, answer, n in counted]
-        prompt = sum(one.prompt for one in tokens)
-        completion = sum(one.completion for one in tokens)
+        calls: list[tuple[LlmRole, Tokens]] = [
+            (_role_of(request.prompt_name), self._tokens_of(request, answer).times(n))
+            for request, answer, n in counted
+        ]
+        prices = [_usd(self.study.llm_of(role), tokens) for role, tokens in calls]
+        known = [usd for usd in prices if usd is not None]
         return {
             "llm_calls": round(sum(n for *_, n in counted)),
-            "prompt_tokens": round(prompt),
-            "completion_tokens": round(completion),
-            "usd": self._usd(Tokens(prompt, completion)),
+            "prompt_tokens": round(sum(tokens.prompt for _, tokens in calls)),
+            "completion_tokens": round(sum(tokens.completion for _, tokens in calls)),
+            "usd": sum(known) if len(known) == len(prices) else None,
         }
 
-    def _usd(self, tokens: Tokens) -> float | None:
-        llm = self.study.llm
-        if llm.is_embedded:
-            return 0.0
-        prices = (llm.usd_per_million_prompt_tokens, llm.usd_per_million_completion_tokens)
-        if prices[0] is None or prices[1] is None:
-            return None
-        factor = llm.batch_price_factor if llm.batch else 1.0
-        return factor * (tokens.prompt * prices[0] + tokens.completion * prices[1]) / 1e6
-
     @cached_property
-    def _counter(self) -> TokenCounter:
-        return TokenCounter(self.study.llm, self._lake)
+    def _counters(self) -> Mapping[LlmRole, TokenCounter]:
+        roles: tuple[LlmRole, ...] = ("llm", "judge_llm")
+        return {role: TokenCounter(self.study.llm_of(role), self._lake) for role in roles}
 
     @cached_property
     def _documents(self) -> list[str]:
@@ -150,14 +153,19 @@ class LlmEstimator:
         prompt = (request.prompt_name, request.prompt_version, str(request.max_tokens))
         key = (*prompt, answer, *(one["content"] for one in request.messages))
         if key not in self._tokens:
-            self._tokens[key] = self._counter.of_prompt(request, answer)
+            counter = self._counters[_role_of(request.prompt_name)]
+            self._tokens[key] = counter.of_prompt(request, answer)
         return self._tokens[key]
 
     def _counts(self, asset: str) -> Count[Any]:
         """The function that says how often each prompt is asked for so many features."""
         study = self.study
         if asset == "labels":
-            return lambda n: label_call_counts(n, study.labels, study.evidence, study.llm)
+            llms = (study.llm_of("llm"), study.llm_of("judge_llm"))
+            n_words = words_per_context(study, self._documents)
+            return lambda n: label_call_counts(
+                n, study.labels, study.evidence, *llms, words_per_context=n_words
+            )
         if asset == "detection":
             return lambda n: probe_call_counts(n, study.detection)
         return lambda n: judge_call_counts(n, study.steering)
@@ -226,6 +234,21 @@ class LlmEstimator:
         """Failed calls that were answered since."""
         hashes = {row["request_hash"] for rows in self._failed.values() for row in rows}
         return answer_times(self._lake.llm_cache_folder, hashes)
+
+
+def _role_of(prompt_name: str) -> LlmRole:
+    return "judge_llm" if prompt_name in JUDGING else "llm"
+
+
+def _usd(llm: LlmConfig, tokens: Tokens) -> float | None:
+    """Price of a number of tokens; None where it is not known."""
+    if llm.is_embedded:
+        return 0.0
+    prices = (llm.usd_per_million_prompt_tokens, llm.usd_per_million_completion_tokens)
+    if prices[0] is None or prices[1] is None:
+        return None
+    factor = llm.batch_price_factor if llm.batch else 1.0
+    return factor * (tokens.prompt * prices[0] + tokens.completion * prices[1]) / 1e6
 
 
 def _is_to_ask(one: Planned) -> bool:

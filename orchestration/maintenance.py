@@ -5,16 +5,21 @@ schedule, which is off until it is switched on in the UI, does it. What is kept 
 resources/retention.py and resources/maintenance.py.
 """
 
+from collections.abc import Collection, Mapping
+
 import dagster as dg
 from pydantic import Field
 
 from assets.at_work import at_work
-from orchestration.run_tags import MAINTENANCE_JOB, ONE_AT_A_TIME_TAG
+from orchestration.run_tags import MAIN_RUN_TAG, MAINTENANCE_JOB, ONE_AT_A_TIME_TAG
 from resources.lake import LakeResource
 from resources.maintenance import MaintenanceReport, maintain
 from resources.retention import Retention
 
 MAINTENANCE_OP = "maintain_lake"
+# Runs that carry the same value of one of these were launched as one; the second is Dagster's own.
+LAUNCH_TAGS = (MAIN_RUN_TAG, "dagster/backfill")
+RUNS_AT_A_TIME = 500
 UNITS = ("B", "KB", "MB", "GB", "TB")
 
 
@@ -22,8 +27,13 @@ class MaintenanceConfig(dg.Config):
     """What is kept, as in resources/retention.py, and whether anything is done about the rest."""
 
     apply: bool = Field(default=False, description="Do it; without, only say what would go")
-    keep_days: float = Field(default=30.0, description="Versions younger than this are kept [days]")
-    keep_last: int = Field(default=10, description="So many of the newest versions are kept")
+    keep_days: float = Field(
+        default=30.0,
+        description="Versions that were current at any time since then are kept [days]",
+    )
+    keep_runs: int = Field(
+        default=10, description="The last version of each of so many newest runs is kept"
+    )
     keep_versions: list[int] = Field(default=[], description="Versions that are always kept")
     safe_hours: float = Field(
         default=48.0, description="Files go when nothing has needed them for so long [hours]"
@@ -32,7 +42,7 @@ class MaintenanceConfig(dg.Config):
     def retention(self) -> Retention:
         return Retention(
             keep_days=self.keep_days,
-            keep_last=self.keep_last,
+            keep_runs=self.keep_runs,
             keep_versions=tuple(self.keep_versions),
             safe_hours=self.safe_hours,
         )
@@ -43,7 +53,12 @@ def maintain_lake(
     context: dg.OpExecutionContext, config: MaintenanceConfig, lake: LakeResource
 ) -> None:
     with at_work(context.instance, context.run_id, MAINTENANCE_OP):
-        report = maintain(lake.open(), config.retention(), is_dry=not config.apply)
+        report = maintain(
+            lake.open(),
+            config.retention(),
+            is_dry=not config.apply,
+            larger_runs=lambda run_ids: larger_runs(context.instance, run_ids),
+        )
     lines = [f"{what}: {count}, {size}. {note}" for what, count, size, note in report_rows(report)]
     for line in lines:
         context.log.info(line)
@@ -83,6 +98,22 @@ weekly_maintenance = dg.ScheduleDefinition(
     run_config=maintenance_run_config(apply=True),
     description="Maintenance every Sunday morning; off until it is switched on.",
 )
+
+
+def larger_runs(instance: dg.DagsterInstance, run_ids: Collection[str]) -> Mapping[str, str]:
+    """Of these runs, those that a main run or a backfill made, with its id.
+
+    Runs that the instance no longer knows are left out.
+    """
+    ordered = sorted(run_ids)
+    found: dict[str, str] = {}
+    for first in range(0, len(ordered), RUNS_AT_A_TIME):
+        some = dg.RunsFilter(run_ids=ordered[first : first + RUNS_AT_A_TIME])
+        for run in instance.get_runs(some):
+            launches = [run.tags[tag] for tag in LAUNCH_TAGS if tag in run.tags]
+            if launches:
+                found[run.run_id] = launches[0]
+    return found
 
 
 def report_rows(report: MaintenanceReport) -> list[tuple[str, str, str, str]]:

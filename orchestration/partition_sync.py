@@ -1,17 +1,21 @@
 """Keeps the dynamic partitions equal to what the studies name.
 
 Keys are added for every study, site and fit, and removed when no study names them any more. Their
-gold rows go with the study's next run, or at once where the study is gone (gold_view.py).
+gold rows go with the study's next run (gold_view.py). A study whose file is gone has no next run:
+its own key stays until its gold rows are out, as it alone says that they still have to go.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import dagster as dg
+import filelock
 
 from assets.partitions import FITS, SITES, STUDIES
 from orchestration.dead_runs import end_dead_runs
-from orchestration.gold_view import leave_gold_view, unnamed
+from orchestration.gold_view import REASON, leave_gold_view, unnamed
+from orchestration.study_lock import study_lock
 from resources.lake import LakeResource
 from resources.ledger import Ledger
 from resources.study import StudiesResource, Study
@@ -35,12 +39,14 @@ def sync_partitions(
     """Make the instance's keys those of the studies; per dimension what was added and removed.
 
     With a study file that can't be read nothing is to be removed: its keys may be among them.
+    Keys of studies are removed by `forget_removed_studies` alone.
     """
+    may_go = {str(SITES.name), str(FITS.name)} if may_remove else set()
     changes: Changes = {}
     for dimension, wanted in wanted_keys(studies).items():
         found = instance.get_dynamic_partitions(dimension)
         added = [key for key in wanted if key not in found]
-        removed = [key for key in found if key not in wanted] if may_remove else []
+        removed = [key for key in found if key not in wanted and dimension in may_go]
         if added:
             instance.add_dynamic_partitions(dimension, added)
         for key in removed:
@@ -50,12 +56,39 @@ def sync_partitions(
     return changes
 
 
-def removed_studies(changes: Changes) -> list[str]:
-    """Studies that this instance knew, and whose file is gone.
+def removed_studies(instance: dg.DagsterInstance, studies: Sequence[Study]) -> list[str]:
+    """Studies that this instance knows, and whose file is gone.
 
     Not all that are in the lake: others may be made from another folder of studies.
     """
-    return changes.get(str(STUDIES.name), ([], []))[1]
+    there = {study.name for study in studies}
+    known = instance.get_dynamic_partitions(str(STUDIES.name))
+    return [name for name in known if name not in there]
+
+
+def forget_removed_studies(
+    instance: dg.DagsterInstance, studies: StudiesResource, lake: LakeResource, run_id: str
+) -> list[str]:
+    """Take what removed studies have in the gold view out of it, then their keys; in words, what.
+
+    The key goes last, so that whatever fails or is killed on the way is done by the next run or
+    look. A study whose run still goes on stays until that has ended.
+    """
+    readable, problems = studies.readable()
+    gone = [] if problems else removed_studies(instance, readable)
+    words = []
+    for name in gone:
+        try:
+            with study_lock(name, Path(lake.root)):
+                ledger = Ledger(lake.open())
+                for entry in unnamed(ledger.states(), readable, {name}):
+                    n_rows = leave_gold_view(ledger, entry, run_id)
+                    words.append(f"{entry.partition}: {n_rows} gold rows removed, {REASON}")
+                instance.delete_dynamic_partition(str(STUDIES.name), name)
+                words.append(f"study {name} forgotten, its file is gone")
+        except filelock.Timeout:
+            words.append(f"study {name}: its file is gone, and its run still goes on")
+    return words
 
 
 @dg.sensor(
@@ -73,11 +106,7 @@ def study_files(
         f"{dimension}: +{len(added)} −{len(removed)}"
         for dimension, (added, removed) in changes.items()
     ]
-    if gone := removed_studies(changes):
-        ledger = Ledger(lake.open())
-        for entry in unnamed(ledger.states(), readable, gone):
-            n_rows = leave_gold_view(ledger, entry, "study_files")
-            words.append(f"{entry.partition}: {n_rows} gold rows removed")
     words += [f"study left out: {problem}" for problem in problems]
     words += [f"run {run_id} had been killed" for run_id in end_dead_runs(context.instance)]
+    words += forget_removed_studies(context.instance, studies, lake, "study_files")
     return dg.SkipReason("; ".join(words) or "partitions are those of the studies")

@@ -1,11 +1,13 @@
 """What a run would do: every asset partition with a decision, the reason and what it may cost.
 
-    compute   what it is made from has changed, rows are to be tried again, or it was never made
+    compute   what it is made from has changed, rows are to be tried again or are gone, or it was
+              never made
     maybe     an input is to be made again; if that gives the same content, it stops there
     reuse     nothing changed
     blocked   what it is made from cannot be told, as a file is missing: the run will fail on it
 
-The ledger's states are read in one query and compared with the recipes; nothing is run or loaded.
+The ledger's states and the rows there are, each read in one query, are compared with the recipes;
+nothing is run or loaded. What decides is ledger.reason_to_make, as in an asset's guard.
 Costs are those of the last time, or the mean over the asset's other partitions.
 """
 
@@ -16,8 +18,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from assets.ledger.reasons import NOTHING_CHANGED, retry_reason
-from assets.recipe import Recipe, Spec, fingerprint_of, partition_text
+from assets.ledger.reasons import NOTHING_CHANGED
+from assets.recipe import Recipe, Spec, fingerprint_of, lake_partition, partition_text
 from orchestration.recipes import recipes_of, specs_of
 from resources.ledger import Entry, reason_to_make
 from resources.study import Study
@@ -90,11 +92,13 @@ class Planner:
                 if (one.table.name, read) in pending
             }
         )
-        if before is None or before.fingerprint != fingerprint:
-            reason = reason_to_make(before, parts)
-            return Planned(recipe.name, partition, "compute", reason, before, fingerprint, costs)
-        if before.wants_retry:
-            reason = retry_reason(before.rows_to_retry or 0, (before.attempt or 1) + 1)
+        reason = reason_to_make(
+            before,
+            parts,
+            fingerprint,
+            lambda entry: self.world.n_rows(entry, recipe.tables, lake_partition(spec)),
+        )
+        if reason is not None:
             return Planned(recipe.name, partition, "compute", reason, before, fingerprint, costs)
         if waits_for:
             reason = f"if {', '.join(waits_for)} come{'s' * (len(waits_for) == 1)} out different"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
@@ -18,18 +18,31 @@ import polars as pl
 
 from assets.evidence.tables import CONTEXTS
 from assets.labels.tables import LABEL_SCORES, LLM_CALLS
-from assets.ratings.draw import blind_sheet, draw_items, rating_columns
+from assets.ratings.draw import (
+    DrawnGroup,
+    blind_sheet,
+    draw_items,
+    drawn_groups,
+    rating_columns,
+)
 from assets.ratings.folder import keep_key, ratings_folder
 from assets.ratings.items import Kind, label_items, text_items
-from assets.ratings.sheet_files import SheetError, write_sheet
+from assets.ratings.sheet_files import SheetError, check_suffix, write_sheet
 from assets.shared.schema import Table
 from assets.steering.tables import STEERED_TEXTS, STEERING_SCORES
 from orchestration.command_line import command_console
 from orchestration.folders import default_resources
-from resources.lake import Lake, LakeError
+from resources.lake import Lake
+from resources.lake_tables import LakeError
 from resources.study import Study, StudyError
 
 DEFAULTS = {"STUDY": "demo", "N": "40", "SEED": "0", "KIND": "texts"}
+_GROUP_NAMES = {
+    "steered": "steered",
+    "own": "with the feature's own label",
+    "base": "unsteered",
+    "control": "of controls",
+}
 
 
 def main(variables: Mapping[str, str]) -> int:
@@ -37,13 +50,15 @@ def main(variables: Mapping[str, str]) -> int:
     console = command_console()
     chosen = DEFAULTS | {name: value for name, value in variables.items() if value}
     try:
-        n_items, kind = make_sheet(chosen)
+        groups, kind = make_sheet(chosen)
     except (SheetError, StudyError, LakeError) as error:
         console.print(str(error), style="red", markup=False)
         return 2
+    n_items = sum(group.n_drawn for group in groups)
     console.print(
         f"{chosen['OUT']}: {n_items} items to rate in {', '.join(rating_columns(kind))} by 0 (no), "
-        f"1 (partly) or 2 (yes), with your name in rater.\nThen: make ratings "
+        f"1 (partly) or 2 (yes), with your name in rater.\n{_shares_said(groups, kind)}\n"
+        f"Then: make ratings "
         f"STUDY={chosen['STUDY']} FILE={chosen['OUT']}",
         markup=False,
         highlight=False,
@@ -51,8 +66,21 @@ def main(variables: Mapping[str, str]) -> int:
     return 0
 
 
-def make_sheet(chosen: Mapping[str, str]) -> tuple[int, Kind]:
-    """Number of items and kind of the sheet that was written to OUT.
+def _shares_said(groups: Sequence[DrawnGroup], kind: Kind) -> str:
+    """How many items of each group there are, and where they are fewer than the share wanted."""
+    said = ", ".join(
+        f"{one.n_drawn} {_GROUP_NAMES[one.group]}"
+        + f" (of {one.n_wanted} wanted)" * (one.n_drawn < one.n_wanted)
+        for one in groups
+    )
+    if all(one.n_drawn >= one.n_wanted for one in groups):
+        return f"Of these {said}."
+    what = "text" if kind == "texts" else "set of contexts"
+    return f"Of these {said}: no {what} is asked twice, and there are no more different ones."
+
+
+def make_sheet(chosen: Mapping[str, str]) -> tuple[tuple[DrawnGroup, ...], Kind]:
+    """Groups of items and kind of the sheet that was written to OUT.
 
     Raises SheetError where an option is wrong, OUT is there already, or there is nothing to rate.
     """
@@ -60,6 +88,7 @@ def make_sheet(chosen: Mapping[str, str]) -> tuple[int, Kind]:
     if not chosen.get("OUT"):
         raise SheetError("no OUT given; name the sheet's file: make rating-sheet OUT=sheet.csv")
     out = Path(chosen["OUT"])
+    check_suffix(out)
     if out.exists():
         raise SheetError(f"{out} is there already, perhaps with ratings; name another file by OUT")
     if chosen["KIND"] not in get_args(Kind):
@@ -81,7 +110,7 @@ def make_sheet(chosen: Mapping[str, str]) -> tuple[int, Kind]:
     folder = ratings_folder(Path(resources["studies"].folder), study.name)
     keep_key(folder, items.filter(pl.col("item").is_in(drawn["item"].implode())))
     write_sheet(blind_sheet(drawn, kind), out)
-    return len(drawn), kind
+    return drawn_groups(items, drawn, kind, n), kind
 
 
 def items_of(lake: Lake, study: Study, kind: Kind) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """`make maintain`: what maintenance would remove; `make maintain APPLY=1` removes it.
 
-Other settings: KEEP_DAYS, KEEP_LAST, KEEP_VERSIONS (a list like 12,57), SAFE_HOURS. With APPLY it
+Other settings: KEEP_DAYS, KEEP_RUNS, KEEP_VERSIONS (a list like 12,57), SAFE_HOURS. With APPLY it
 is a run of the job `maintenance` on the Dagster instance, like one launched in the UI.
 """
 
@@ -18,6 +18,7 @@ from orchestration.command_line import command_console, lake_that_is_there
 from orchestration.definitions import defs
 from orchestration.maintenance import (
     MaintenanceConfig,
+    larger_runs,
     maintenance_run_config,
     report_rows,
 )
@@ -28,11 +29,19 @@ from resources.maintenance import maintain
 from resources.retention import Retention
 from resources.study import StudyError
 
-VARIABLES = ("KEEP_DAYS", "KEEP_LAST", "KEEP_VERSIONS", "SAFE_HOURS")
+VARIABLES = ("KEEP_DAYS", "KEEP_RUNS", "KEEP_VERSIONS", "SAFE_HOURS")
 
 
 def settings_of(variables: Mapping[str, str]) -> dict[str, Any]:
-    """Settings of Retention that `make` hands over; raises ValidationError for wrong ones."""
+    """Settings of Retention that `make` hands over.
+
+    Raises ValidationError for wrong ones, LakeError for KEEP_LAST, which make would pass over.
+    """
+    if last := variables.get("KEEP_LAST"):
+        raise LakeError(
+            f"KEEP_LAST={last} counted snapshots, of which a run writes many, and is gone; to keep "
+            "the last version of each of so many newest runs, give KEEP_RUNS="
+        )
     given: dict[str, Any] = {
         name.lower(): variables[name] for name in VARIABLES if variables.get(name)
     }
@@ -61,7 +70,12 @@ def main(variables: Mapping[str, str]) -> int:
                 raise_on_error=False,
             )
             return 0 if result.success else 1
-        report = maintain(lake, MaintenanceConfig(**settings).retention())
+        instance = open_instance()
+        report = maintain(
+            lake,
+            MaintenanceConfig(**settings).retention(),
+            larger_runs=lambda run_ids: larger_runs(instance, run_ids),
+        )
     except (LakeError, StudyError, ValidationError) as error:
         console.print(str(error), style="red", markup=False)
         return 2

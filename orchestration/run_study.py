@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
 
 
 def limits_of_run(variables: Mapping[str, str]) -> dict[str, float]:
-    """What the run may cost, from LLM_CALLS=, USD= and MINUTES= where they are given."""
+    """What the run may cost, from LLM_CALLS=, USD= and MINUTES= where they are given; RETRY=1."""
     limits: dict[str, float] = {}
     for name, read in (("llm_calls", int), ("usd", float), ("minutes", float)):
         given = variables.get(name.upper(), "")
@@ -107,6 +107,8 @@ def limits_of_run(variables: Mapping[str, str]) -> dict[str, float]:
         if limits[name] < 0:
             what = "a whole number" if read is int else "a number"
             raise StudyError(f"{name.upper()}={given} found; expected {what}, 0 or more")
+    if variables.get("RETRY"):
+        limits["retry"] = True
     return limits
 
 

@@ -1,19 +1,23 @@
 """The nightly schedule of each study: the main job, at the cron time that the study gives.
 
-A night while a run of the study is still going is skipped, with the reason. What changed is no
-matter of the schedule: the main run finds it (orchestration/planning.py).
+A night while a run of the study is still going is skipped, with the reason. So is one that the
+study's file, changed after the code was loaded, does not want any more (night_switches.py). What
+changed in the data is no matter of the schedule: the main run finds it (planning.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SCHEDULED_EXECUTION_TIME_TAG
 
 from orchestration.dead_runs import end_dead_runs
+from orchestration.night_switches import switched_by_hand, why_tick_is_void
 from orchestration.run_tags import MAIN_JOB, STUDY_TAG
-from resources.study import Study, schedule_name
+from resources.study import StudiesResource, Study, StudyError, schedule_name
 
 UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,
@@ -39,6 +43,32 @@ def nightly_schedules(
 ) -> list[dg.ScheduleDefinition]:
     """One schedule a study; `nightly.switch: on` in the study file starts it by itself."""
     return [_nightly_schedule(study, main_job) for study in studies]
+
+
+def night(
+    instance: dg.DagsterInstance, study_name: str, tick: datetime
+) -> dg.RunRequest | dg.SkipReason:
+    """The run of a study's night, or why there is none.
+
+    It carries the tags by which Dagster finds the run of a schedule's tick, whoever asks for it:
+    so no tick gets two, and the UI lists it with the schedule's.
+    """
+    going = next(unfinished_runs(instance, study_name), None)
+    if going is not None:
+        return dg.SkipReason(
+            f"run {going.run_id} of study {study_name!r} is still {going.status.value.lower()}"
+        )
+    of_tick = {
+        SCHEDULE_NAME_TAG: schedule_name(study_name),
+        SCHEDULED_EXECUTION_TIME_TAG: tick.astimezone(UTC).isoformat(),
+    }
+    for run in instance.get_runs(dg.RunsFilter(tags=of_tick), limit=1):
+        return dg.SkipReason(f"the night of {tick:%Y-%m-%d %H:%M %Z} had its run, {run.run_id}")
+    return dg.RunRequest(
+        run_key=" ".join(of_tick.values()),
+        run_config=run_config(study_name, within_budget=True),
+        tags={STUDY_TAG: study_name, **of_tick},
+    )
 
 
 def unfinished_runs(instance: dg.DagsterInstance, study_name: str) -> Iterator[dg.DagsterRun]:
@@ -68,14 +98,16 @@ def _nightly_schedule(study: Study, main_job: dg.JobDefinition) -> dg.ScheduleDe
         else dg.DefaultScheduleStatus.STOPPED,
         description=f"Makes what changed of the study {study.name!r} ({MAIN_JOB}), in its budget.",
     )
-    def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        going = next(unfinished_runs(context.instance, study.name), None)
-        if going is not None:
-            return dg.SkipReason(
-                f"run {going.run_id} of study {study.name!r} is still {going.status.value.lower()}"
-            )
-        return dg.RunRequest(
-            run_config=run_config(study.name, within_budget=True), tags={STUDY_TAG: study.name}
-        )
+    def nightly(
+        context: dg.ScheduleEvaluationContext, studies: StudiesResource
+    ) -> dg.RunRequest | dg.SkipReason:
+        try:
+            filed = studies.study(study.name).nightly
+        except StudyError as error:
+            return dg.SkipReason(str(error))
+        by_hand = switched_by_hand(context.instance).get(schedule_name(study.name))
+        if why := why_tick_is_void(filed, study.nightly, by_hand):
+            return dg.SkipReason(why)
+        return night(context.instance, study.name, context.scheduled_execution_time)
 
     return nightly

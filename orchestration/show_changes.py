@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import cast
 
 import dagster as dg
 import polars as pl
@@ -40,9 +39,10 @@ def main(variables: Mapping[str, str]) -> int:
         if variables.get("FROM"):
             old = parse_version(variables["FROM"])
         else:
-            # A first run began before there was a lake.
-            oldest = cast(datetime, lake.snapshots()["snapshot_time"].min())
-            old = max(start_of_last_run(open_instance(), study), oldest)
+            old = start_of_last_run(open_instance(), study)
+            # A first run began before there was a lake; its first version may have ended since.
+            first = lake.snapshots().filter(snapshot_id=0)["snapshot_time"]
+            old = max([old, *first])
         new = parse_version(variables["TO"]) if variables.get("TO") else None
         changes = catalogue_changes(lake, old, new, study)
     except (LakeError, StudyError) as error:

@@ -25,7 +25,8 @@ from orchestration.folders import default_resources
 from orchestration.gold_view import REASON, unnamed
 from orchestration.llm_estimate import LlmEstimator
 from orchestration.planning import Planned, Planner, Total
-from resources.lake import Lake, LakeError
+from resources.lake import Lake
+from resources.lake_tables import LakeError
 from resources.ledger import Ledger
 from resources.study import BudgetConfig, Study, StudyError
 from resources.world import WorldAtOnce

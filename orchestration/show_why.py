@@ -21,7 +21,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from orchestration.command_line import command_console, lake_that_is_there
-from resources.lake import Lake, LakeError
+from resources.lake import Lake
+from resources.lake_tables import LakeError
 from resources.lake_versions import find_version, parse_version
 from resources.lineage.feature import lineage_of
 from resources.lineage.feature_choice import FORM, UnknownFeatureError, find_feature

@@ -6,6 +6,7 @@ lines of documents, cut as contexts are; marked and promoted words are words of 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from assets.corpus.bundled_corpus import read_bundled_rows
@@ -18,6 +19,7 @@ from resources.study import Study
 MOST_DOCUMENTS = 200
 WORDS_PER_TOKEN = 0.75
 CHARACTERS_PER_TOKEN = 3.7
+WORD_OR_SIGNS = re.compile(r"\w+|[^\w\s]+")
 
 
 def documents_of(study: Study, lake: Lake) -> list[str]:
@@ -36,7 +38,7 @@ def documents_of(study: Study, lake: Lake) -> list[str]:
 def stand_in_values(study: Study, documents: Sequence[str]) -> dict[str, str]:
     """Field of a prompt → a text of its likely length."""
     labels, evidence = study.labels, study.evidence
-    n_words = min(labels.max_context_words, int(WORDS_PER_TOKEN * (2 * evidence.window + 1)))
+    n_words = _words_of_window(study)
     n_shown = min(labels.n_contexts_shown, evidence.n_top + evidence.n_sampled)
     n_near = min(labels.n_near_misses_shown, evidence.n_near_miss)
     lines = [_line(documents, number, n_words) for number in range(n_shown + n_near)]
@@ -53,10 +55,16 @@ def stand_in_values(study: Study, documents: Sequence[str]) -> dict[str, str]:
         "contrast": CONTRAST_HEAD + "\n".join(near) if near else "",
         "words": ", ".join(dict.fromkeys(words[:n_shown])),
         "promoted": ", ".join(vocabulary[:n_vocabulary]),
-        "suppressed": ", ".join(vocabulary[n_vocabulary : 2 * n_vocabulary]),
         "text": sorted(lines, key=len)[len(lines) // 2],
         "label": sorted(SPARE_FOILS, key=len)[len(SPARE_FOILS) // 2],
     }
+
+
+def words_per_context(study: Study, documents: Sequence[str]) -> float:
+    """How many words and signs a context has, on average: simulation asks about each."""
+    n_words = _words_of_window(study)
+    lines = [" ".join(text.split()[:n_words]) for text in documents]
+    return sum(len(WORD_OR_SIGNS.findall(line)) for line in lines) / max(len(lines), 1)
 
 
 def stand_in_passage(study: Study, documents: Sequence[str]) -> str:
@@ -65,6 +73,11 @@ def stand_in_passage(study: Study, documents: Sequence[str]) -> str:
     prompts = sorted(study.steering.neutral_prompts, key=len)
     prompt = prompts[len(prompts) // 2]
     return f"{prompt} {' '.join(documents)[:n_characters]}"
+
+
+def _words_of_window(study: Study) -> int:
+    n_tokens = 2 * study.evidence.window + 1
+    return min(study.labels.max_context_words, int(WORDS_PER_TOKEN * n_tokens))
 
 
 def _line(documents: Sequence[str], number: int, n_words: int) -> str:

@@ -230,6 +230,7 @@ class StudyRun:
                     rows_in=None if before is None else before.rows_out,
                     rows_out=None if before is None else before.rows_out,
                     rows_reused=before.rows_out if is_current and before else None,
+                    rows_computed=0 if is_current else None,
                     forward_tokens=0,
                     llm_calls_made=0,
                     data_snapshot=None if before is None else before.data_snapshot,

@@ -70,8 +70,20 @@ def main(variables: Mapping[str, str]) -> int:
 
 def agreement_table(rows: list[dict[str, Any]]) -> RichTable:
     """Rows of `rating_agreement`, as printed."""
-    table = RichTable(title="Agreement of people and judge: Spearman over items")
-    for heading in ("question", "first", "second", "items", "raters", "ρ", "interval", "means"):
+    table = RichTable(
+        title="Agreement of people and judge: Spearman over items, interval over features"
+    )
+    for heading in (
+        "question",
+        "first",
+        "second",
+        "items",
+        "features",
+        "raters",
+        "ρ",
+        "interval",
+        "means",
+    ):
         table.add_column(heading, overflow="fold")
     for row in rows:
         low, high = row["spearman_low"], row["spearman_high"]
@@ -80,12 +92,21 @@ def agreement_table(rows: list[dict[str, Any]]) -> RichTable:
             row["first"],
             row["second"],
             str(row["n_items"]),
+            _count(row["n_features"]),
             str(row["n_raters"]),
             _number(row["spearman"]) if row["status"] == "ok" else row["reason"],
-            "–" if low is None else f"{_number(low)} to {_number(high)}",
+            f"{_number(low)} to {_number(high)}" if low is not None else _no_interval(row),
             f"{_number(row['mean_first'])}, {_number(row['mean_second'])}",
         )
     return table
+
+
+def _no_interval(row: dict[str, Any]) -> str:
+    return row["reason"] if row["status"] == "ok" and row["reason"] else "–"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else str(value)
 
 
 def _number(value: float | None) -> str:

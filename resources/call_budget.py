@@ -15,7 +15,7 @@ BUDGET_TAG = "featurelake/budget"
 
 
 class BudgetSpent(RuntimeError):
-    """A batch needs more calls than the run may still make; what was answered is in the cache."""
+    """More calls or minutes are needed than the run may still take; answers are in the cache."""
 
 
 @dataclass

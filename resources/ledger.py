@@ -8,16 +8,17 @@ tell what happened. Rows are only ever added.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import polars as pl
 
-from assets.ledger.reasons import reason_for
+from assets.ledger.reasons import reason_for, retry_reason, rows_reason
 from assets.ledger.tables import RUN_LEDGER
-from resources.lake import Commit, Lake
+from resources.lake import Lake
+from resources.lake_commit import Commit
 
 # After so many runs with the same parts, rows that failed each time are left as they are.
 MOST_ATTEMPTS = 3
@@ -75,11 +76,25 @@ class Entry:
         )
 
 
-def reason_to_make(before: Entry | None, parts: Mapping[str, str]) -> str:
-    """Why a partition is made from `parts`, in words; `before` is its state."""
-    if before is not None and before.fingerprint is None:
+def reason_to_make(
+    before: Entry | None, parts: Mapping[str, str], fingerprint: str, n_rows: Callable[[Entry], int]
+) -> str | None:
+    """Why a partition is made from `parts`, in words; None where its rows are what they make.
+
+    `before` is its state, `fingerprint` that of `parts`; `n_rows(before)` counts the rows that are
+    there, where that decides. The plan and the assets' own guard both go by this.
+    """
+    if before is None:
+        return reason_for(None, parts)
+    if before.fingerprint is None:
         return f"{before.decision} before: {before.reason}"
-    return reason_for(None if before is None else before.parts, parts)
+    if before.fingerprint != fingerprint:
+        return reason_for(before.parts, parts)
+    if before.wants_retry:
+        return retry_reason(before.rows_to_retry or 0, (before.attempt or 1) + 1)
+    n_written = before.rows_out or 0
+    n_there = n_rows(before)
+    return None if n_there == n_written else rows_reason(n_written, n_there)
 
 
 def ledger_frame(entries: Iterable[Entry]) -> pl.DataFrame:

@@ -18,17 +18,19 @@ Steps on the catalog hold the lock of commits, so a writer waits and never confl
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 import duckdb
 import filelock
+import polars as pl
 
 from assets.activations.tables import ACTIVATION_SHARDS
-from resources.lake import CATALOG_NAME, Lake
-from resources.lake_tables import LakeError
+from resources.lake import Lake
+from resources.lake_tables import CATALOG_NAME, LakeError
 from resources.retention import (
     METADATA,
     Retention,
@@ -40,6 +42,8 @@ from resources.unused_files import busy_studies, remove_scratch, remove_shards, 
 
 SMALL_FILE_BYTES = 32 * 2**20
 LOCK_NAME = "maintenance.lock"
+# Of run ids, those that are part of a larger run, with its id; the others are runs of their own.
+LargerRuns: TypeAlias = "Callable[[Collection[str]], Mapping[str, str]]"
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,22 @@ def maintain(
     *,
     is_dry: bool = True,
     now: datetime | None = None,
+    larger_runs: LargerRuns | None = None,
 ) -> MaintenanceReport:
     """Expire, merge and clean up; `is_dry` only says what would go, and changes nothing.
 
-    `now` stands in for the clock. Raises LakeError while another maintenance is at work, where
-    `keep_versions` names a version that the lake does not hold, and where DuckLake refuses.
+    `now` stands in for the clock. A snapshot's run is that of its commit; `larger_runs` says which
+    of these were made by another (a stage's, by the study's) and count as that one. Raises
+    LakeError while another maintenance is at work, where `keep_versions` names a version that the
+    lake does not hold, and where DuckLake refuses.
     """
     retention = retention or Retention()
     now = now or datetime.now(UTC)
     safe_before = retention.safe_before(now)
     with _alone(lake.root):
-        expired, kept, unneeded = expire(lake, retention, now, is_dry=is_dry)
+        expired, kept, unneeded = expire(
+            lake, retention, now, is_dry=is_dry, larger_runs=larger_runs
+        )
         steps = [Step("versions ended", len(expired), None, f"{len(kept)} are kept")]
         steps += [unneeded, merge_small_files(lake, is_dry=is_dry)]
         steps += _clean_up(lake, safe_before, is_dry=is_dry)
@@ -91,12 +100,20 @@ def maintain(
 
 
 def expire(
-    lake: Lake, retention: Retention, now: datetime, *, is_dry: bool
+    lake: Lake,
+    retention: Retention,
+    now: datetime,
+    *,
+    is_dry: bool,
+    larger_runs: LargerRuns | None = None,
 ) -> tuple[list[int], list[int], Step]:
     """Ends the versions that are not kept; their ids, those kept, and the files only they need."""
     with _catalog(lake, "expiring versions") as cursor:
         snapshots = cursor.execute(
-            "SELECT snapshot_id, snapshot_time FROM ducklake_snapshots(?)", [CATALOG_NAME]
+            # Other clients may put any text there.
+            "SELECT snapshot_id, snapshot_time, TRY(commit_extra_info ->> 'run_id') AS run_id "
+            "FROM ducklake_snapshots(?)",
+            [CATALOG_NAME],
         ).pl()
         held = set(snapshots["snapshot_id"])
         missing = sorted(set(retention.keep_versions) - held)
@@ -105,6 +122,9 @@ def expire(
                 f"keep_versions names {missing}, which the lake does not hold (any more); expected "
                 f"some of {len(held)} versions from {min(held)} to {max(held)}"
             )
+        if larger_runs is not None:
+            larger = larger_runs(set(snapshots["run_id"].drop_nulls()))
+            snapshots = snapshots.with_columns(pl.col("run_id").replace(larger))
         expired = versions_to_expire(snapshots, retention, now)
         kept = sorted(held - set(expired))
         n_files, n_bytes = unneeded_data_files(cursor, kept)

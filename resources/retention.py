@@ -1,8 +1,14 @@
 """Which versions of the lake are kept, and which files no kept version needs.
 
 A version can be read, and a number in it reproduced, for as long as its snapshot is kept; so this
-is the lake's reproducibility policy. A snapshot is kept when any of these holds: it is younger than
-`keep_days`, among the `keep_last` newest, or named in `keep_versions` (those behind a paper, say).
+is the lake's reproducibility policy. A snapshot is kept when any of these holds:
+
+- it was current within the last `keep_days`: one is current until the next is written, so the
+  newest one from before then is kept too, and any time since then can be read;
+- it is the last one of one of the `keep_runs` newest runs. A run writes a snapshot a partition and
+  table group, and only the last has all that the run made;
+- it is named in `keep_versions` (those behind a paper, say).
+
 The newest one is always kept. Doing it is maintenance.py.
 """
 
@@ -26,10 +32,14 @@ class Retention(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     keep_days: float = Field(
-        default=30.0, ge=0, description="Versions younger than this are kept [days]"
+        default=30.0,
+        ge=0,
+        description="Versions that were current at any time since then are kept [days]",
     )
-    keep_last: int = Field(
-        default=10, ge=1, description="So many of the newest versions are kept, of whatever age"
+    keep_runs: int = Field(
+        default=10,
+        ge=1,
+        description="The last version of each of so many newest runs is kept, of whatever age",
     )
     keep_versions: tuple[int, ...] = Field(
         default=(), description="Versions (snapshot ids) that are always kept"
@@ -47,18 +57,22 @@ class Retention(BaseModel):
 
 
 def versions_to_expire(snapshots: pl.DataFrame, retention: Retention, now: datetime) -> list[int]:
-    """Ids of the snapshots that `retention` doesn't keep, of a frame of id and time, ascending."""
-    ordered = snapshots.sort("snapshot_id", descending=True)
-    oldest_kept = now - timedelta(days=retention.keep_days)
-    return sorted(
-        snapshot
-        for place, (snapshot, time) in enumerate(
-            ordered.select("snapshot_id", "snapshot_time").iter_rows()
-        )
-        if place >= retention.keep_last
-        and time < oldest_kept
-        and snapshot not in retention.keep_versions
+    """Ids of the snapshots that `retention` doesn't keep, ascending.
+
+    `snapshots` has one row a snapshot: snapshot_id, snapshot_time, and the run_id that wrote it,
+    NULL where none did (a table made, small files merged), which is never a run's last.
+    """
+    oldest_time = now - timedelta(days=retention.keep_days)
+    newest_first = snapshots.sort("snapshot_id", descending=True)
+    current_until = pl.col("snapshot_time").shift(1)
+    is_current = current_until.is_null() | (current_until > oldest_time)
+    last_of_runs = (
+        newest_first.drop_nulls("run_id")
+        .unique("run_id", keep="first", maintain_order=True)
+        .head(retention.keep_runs)["snapshot_id"]
     )
+    kept = {*newest_first.filter(is_current)["snapshot_id"], *last_of_runs}
+    return sorted(set(snapshots["snapshot_id"]) - kept - set(retention.keep_versions))
 
 
 def unneeded_data_files(cursor: duckdb.DuckDBPyConnection, kept: Sequence[int]) -> tuple[int, int]:

@@ -38,8 +38,9 @@ from assets.evidence.config import EvidenceConfig
 from assets.factorization.config import FitConfig
 from assets.faithfulness.config import FaithfulnessConfig
 from assets.hierarchy.config import HierarchyConfig
-from assets.labels.config import LabelsConfig, LlmConfig
+from assets.labels.config import LabelsConfig, LlmConfig, LlmRole
 from assets.steering.config import SteeringConfig
+from assets.steering.judged_labels import kinds_by_sign
 from resources.model_sources import default_model_name
 
 STUDY_SUFFIX = ".yaml"
@@ -113,7 +114,13 @@ class Study(BaseModel):
     fits: tuple[FitConfig, ...] = Field(min_length=1)
     faithfulness: FaithfulnessConfig = FaithfulnessConfig()
     evidence: EvidenceConfig = EvidenceConfig()
-    llm: LlmConfig = LlmConfig()
+    llm: LlmConfig = Field(
+        default=LlmConfig(), description="Writes labels and probe sentences, and judges them too"
+    )
+    judge_llm: LlmConfig | None = Field(
+        default=None,
+        description="Judges in place of `llm`: scores labels, rates steered texts; null: `llm`",
+    )
     labels: LabelsConfig = LabelsConfig()
     detection: DetectionConfig = DetectionConfig()
     steering: SteeringConfig = SteeringConfig()
@@ -155,22 +162,41 @@ class Study(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _judged_labels_are_asked_for(self) -> Study:
+        judged = kinds_by_sign(self.steering.judged_labels, self.steering.signs)
+        wanted = {kind for kinds in judged.values() for kind in kinds}
+        # Without a kind the LLM writes no label at all.
+        if self.labels.kinds and (missing := sorted(wanted - set(self.labels.kinds))):
+            raise ValueError(
+                f"steering.judged_labels ({', '.join(self.steering.judged_labels)}) needs labels "
+                f"that labels.kinds ({', '.join(self.labels.kinds)}) has not: add "
+                f"{', '.join(missing)} there"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_budget_in_usd_has_prices(self) -> Study:
         self.check_budget(self.nightly.budget)
         return self
 
     def check_budget(self, budget: BudgetConfig) -> None:
         """Raise ValueError for a budget in USD where the LLM has no prices."""
-        prices = (
-            self.llm.usd_per_million_prompt_tokens,
-            self.llm.usd_per_million_completion_tokens,
-        )
-        if budget.usd is not None and not self.llm.is_embedded and None in prices:
-            raise ValueError(
-                "a budget in USD (nightly.budget.usd, or USD= of a run) needs the prices of the "
-                "LLM: add `usd_per_million_prompt_tokens` and `usd_per_million_completion_tokens` "
-                "to `llm`, or set a budget by `llm_calls`"
-            )
+        if budget.usd is None:
+            return
+        roles: tuple[LlmRole, ...] = ("llm", "judge_llm")
+        for role in roles:
+            if not self.llm_of(role).has_prices:
+                raise ValueError(
+                    "a budget in USD (nightly.budget.usd, or USD= of a run) needs the prices of "
+                    "the LLM: add `usd_per_million_prompt_tokens` and "
+                    "`usd_per_million_completion_tokens` "
+                    f"to `{'llm' if self.judge_llm is None else role}`, "
+                    "or set a budget by `llm_calls`"
+                )
+
+    def llm_of(self, role: LlmRole) -> LlmConfig:
+        """The LLM that has a role."""
+        return self.judge_llm or self.llm if role == "judge_llm" else self.llm
 
     def fits_at(self, kind: str) -> list[FitConfig]:
         """The fits that are made at sites of a kind, in file order."""

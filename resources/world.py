@@ -6,15 +6,17 @@ The ledger is read either as it is at each question (an asset's guard) or once f
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from assets.activations.config import ModelConfig
+from assets.shared.schema import Table
 from resources.chat_replies import without_password
 from resources.ledger import Entry, Ledger
 from resources.model_resource import SubjectModelResource
 from resources.model_sources import SubjectModelError
+from resources.row_counts import Counts, rows_by_partition
 from resources.study import StudiesResource
 
 
@@ -39,6 +41,15 @@ class LakeWorld:
     def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
         return self.ledger.versions(table, partition)
 
+    def n_rows(self, before: Entry, tables: Sequence[Table], partition: Mapping[str, str]) -> int:
+        """Rows that are in the lake, of those of an asset's `tables` that `before` tells of."""
+        self.ledger.lake.ensure_tables(tables)
+        return sum(
+            self.ledger.lake.count(table, _where(table, partition))
+            for table in tables
+            if table.name in (before.versions or {})
+        )
+
     def model_revision(self, model: ModelConfig) -> str:
         """What identifies a model; raises SubjectModelError where it cannot be had.
 
@@ -61,7 +72,8 @@ class LakeWorld:
 
 
 class WorldAtOnce(LakeWorld):
-    """The same, with every state read in one query, for a plan over thousands of partitions."""
+    """The same, with every state, and the number of rows of every partition, read in one query,
+    for a plan over thousands of partitions."""
 
     @cached_property
     def _states(self) -> dict[tuple[str, str], Entry]:
@@ -85,9 +97,30 @@ class WorldAtOnce(LakeWorld):
     def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
         return self._versions.get((table, partition))
 
+    @cached_property
+    def _counts(self) -> Counts:
+        return rows_by_partition(self.ledger.lake)
+
+    def n_rows(self, before: Entry, tables: Sequence[Table], partition: Mapping[str, str]) -> int:
+        of_catalog = sum(
+            self._counts.get((table.name, tuple(_where(table, partition).values())), 0)
+            for table in tables
+            if table.name in (before.versions or {})
+        )
+        # Counted one by one only where something is amiss, or was written since.
+        return (
+            of_catalog
+            if of_catalog == before.rows_out
+            else super().n_rows(before, tables, partition)
+        )
+
     def read_again(self, partition: str) -> None:
         """Read a partition's states again: a run has written it since."""
         for key, entry in self.ledger.states_of(partition).items():
             self._states[key] = entry
             for table, columns in (entry.versions or {}).items():
                 self._versions[table, partition] = columns
+
+
+def _where(table: Table, partition: Mapping[str, str]) -> dict[str, str]:
+    return {name: partition[name] for name in table.partition_by}

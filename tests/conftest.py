@@ -8,8 +8,10 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# One thread: small matrices gain nothing from two, and lose much beside other processes.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread: small matrices gain nothing from two, and lose much beside other processes, of which
+# `make test` has one a core. Those that tests start inherit it.
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(threads, "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 for variable in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
@@ -18,6 +20,21 @@ for variable in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--benchmark", action="store_true", help="run tests/benchmarks too")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """How `make test` spreads the tests over its processes; a single process keeps its order.
+
+    Slow tests first, so that no long one comes last. The tests of one materialized study go to one
+    process, so that it is made once.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        if "materialized" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("materialized"))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

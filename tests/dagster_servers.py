@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 from dagster._core.instance.ref import InstanceRef
 from pooled_job import PROJECT
 
@@ -31,21 +32,48 @@ def environment(root: Path, cache_folder: Path, **more: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(
-    *commands: list[str], variables: dict[str, str], folder: Path
+    *commands: list[str],
+    variables: dict[str, str],
+    folder: Path,
+    working_folder: Path | None = None,
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes whose output goes to `servers.log`; they are stopped at the end."""
+    """Processes, each with a group of its own, that are stopped at the end with all they started.
+
+    Their output goes to `servers.log` in `folder`, where they work, too, if nothing else is said.
+    """
     with (folder / "servers.log").open("ab") as log:
         servers = [
-            subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log)
+            subprocess.Popen(
+                command,
+                cwd=working_folder or folder,
+                env=variables,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
             for command in commands
         ]
         try:
             yield servers
         finally:
+            started = [child for server in servers for child in _children(server.pid)]
             for server in servers:
                 server.terminate()
             for server in servers:
                 server.wait(timeout=120)
+            # Runs go on without the server that launched them: those of a test that failed, say.
+            _, alive = psutil.wait_procs(started, timeout=1)
+            for process in alive:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    """All processes below one; none where it has ended."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def daemon() -> list[str]:

@@ -22,7 +22,8 @@ from assets.ledger.tables import RUN_LEDGER
 from assets.shared.content_hash import column_versions
 from assets.shared.schema import Table
 from assets.steering.tables import CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES
-from resources.lake import Commit, Lake
+from resources.lake import Lake
+from resources.lake_commit import Commit
 from resources.ledger import Entry, ledger_frame
 
 SITE = "mini:tiny@L1.mlp_hidden"

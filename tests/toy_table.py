@@ -3,7 +3,7 @@
 import polars as pl
 
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table
-from resources.lake import Commit
+from resources.lake_commit import Commit
 
 TABLE = Table(
     name="toys",

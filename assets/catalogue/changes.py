@@ -6,10 +6,12 @@ Two frames of `features` are compared by (site, fit, feature_id), which refits k
 - added, lost: the feature is in only one of them;
 - relabelled: what it is said to be about is another (LABELS);
 - rescored: a score has another value, by however little (every DOUBLE column but NOT_SCORES);
-- restated: a status is another.
+- restated: a status is another, or the reason for it (STATES).
 
-Where the frames come from (two snapshots, or a partition before and after a run) is for callers.
-Columns that only describe the feature, such as its top neurons, are not compared.
+A column that the older rows were written without is not compared: that it is filled now says
+nothing of the feature. Where the frames come from (two snapshots, or a partition before and after a
+run) is for callers, who leave such columns out of the older frame. Columns that only describe the
+feature, such as its top neurons, are not compared.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ import polars as pl
 from assets.catalogue.tables import CATALOGUE_CHANGES, FEATURES
 
 KEY = list(FEATURES.key)
-LABELS = ("label", "output_label", "token_summary", "concept")
+LABELS = (
+    "label",
+    "output_label",
+    "combined_label",
+    "token_summary",
+    "concept",
+    "parent_concept",
+    "feature_name",
+)
 # Numbers that describe a feature or its best setting; higher is not better.
 NOT_SCORES = (
     "energy_share",
@@ -32,13 +42,17 @@ NOT_SCORES = (
 SCORES = tuple(
     c.name for c in FEATURES.columns if c.sql_type == "DOUBLE" and c.name not in NOT_SCORES
 )
-STATUSES = tuple(
-    c.name for c in FEATURES.columns if c.name == "status" or c.name.endswith("_status")
+STATES = tuple(
+    c.name for c in FEATURES.columns if c.name.rpartition("_")[-1] in ("status", "reason")
 )
+# What a partition is of: the same for all of its features, and another site or fit in each.
+IDENTITY = ("site", "fit", "study", "model", "site_kind", "method")
+# Which of its settings is the best one; the score of that setting is compared.
+NOT_COMPARED = ("steering_sign",)
 KIND_OF_COLUMN = {
     **dict.fromkeys(LABELS, "relabelled"),
     **dict.fromkeys(SCORES, "rescored"),
-    **dict.fromkeys(STATUSES, "restated"),
+    **dict.fromkeys(STATES, "restated"),
 }
 # The order of CHANGES is that of reading: what came and went, then what became of the others.
 CHANGES = ("added", "lost", "relabelled", "rescored", "restated")
@@ -48,16 +62,22 @@ COLUMNS = [name for name in CATALOGUE_CHANGES.column_names if name != "from_snap
 def changes_between(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
     """Rows of `catalogue_changes` without `from_snapshot`, from two frames of `features`.
 
-    NULL and a value differ; two NULLs are equal. An empty `old` makes every feature added. Rows
-    are in the order of CHANGES, then of the key.
+    NULL and a value differ; two NULLs are equal. Columns that `old` lacks are not compared. An
+    empty `old` makes every feature added. Rows are in the order of CHANGES, then of the key.
     """
+    compared = {name: kind for name, kind in KIND_OF_COLUMN.items() if name in old.columns}
     both = old.join(new, on=KEY, how="inner", suffix="_new")
     parts = [
         _present(new.join(old, on=KEY, how="anti"), "added"),
         _present(old.join(new, on=KEY, how="anti"), "lost"),
-        *(_changed(both, column, kind) for column, kind in KIND_OF_COLUMN.items()),
+        *(_changed(both, column, kind) for column, kind in compared.items()),
     ]
-    return pl.concat(parts).sort(
+    return in_order(pl.concat(parts))
+
+
+def in_order(changes: pl.DataFrame) -> pl.DataFrame:
+    """Rows in the order of CHANGES, then of the key."""
+    return changes.sort(
         pl.col("change").cast(pl.Enum(CHANGES)), *KEY, pl.col("column_name"), maintain_order=True
     )
 

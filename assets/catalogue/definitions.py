@@ -23,6 +23,7 @@ from assets.recipe import Input, Recipe
 from assets.stage_run import StageRun
 from assets.steering.feature_tables import JUDGE_FREE_SCORES, STEERING_SUMMARIES
 from assets.steering.tables import CALIBRATIONS, STEERING_SCORES
+from resources.catalogue_changes import features_as_written
 from resources.lake import LakeResource
 from resources.study import StudiesResource
 
@@ -52,6 +53,7 @@ RECIPE = Recipe(
         "method": spec.fit.method,
         "is_control": spec.fit.is_control,
         "model": spec.site.model_name,
+        "judged_label": spec.study.steering.judged_labels[0],
     },
 )
 
@@ -81,13 +83,14 @@ def _join(run: StageRun) -> Iterator[dg.MaterializeResult]:
             "site_kind": spec.site.kind,
             "method": spec.fit.method,
             "is_control": spec.fit.is_control,
+            "judged_label": spec.study.steering.judged_labels[0],
         },
     )
     best = frame.filter(frame["steering_score"].is_not_null()).sort(
         "steering_score", descending=True
     )
     changes = partition_changes(
-        run.lake.read(FEATURES, spec.partition),
+        next(features_as_written(run.lake, spec.partition), FEATURES.empty()),
         FEATURES.conform(frame, spec.partition),
         run.lake.snapshot_of(FEATURES, spec.partition),
         run.lake.read(CATALOGUE_CHANGES, spec.partition),

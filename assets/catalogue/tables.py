@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
+
+def _gain(name: str, description: str) -> Column:
+    return Column(name, "DOUBLE", description, "-2..2", True, minimum=-2.0, maximum=2.0)
+
+
 FEATURES = Table(
     name="features",
     stage="catalogue",
@@ -48,7 +53,15 @@ FEATURES = Table(
             "ablation_selectivity",
             "DOUBLE",
             "Cross-entropy that zeroing it adds where it is strong, minus what it adds where it is "
-            "silent; ablation_effects has the details and its null",
+            "silent; ablation_effects has the details",
+            "nats",
+            nullable=True,
+        ),
+        Column(
+            "ablation_selectivity_null",
+            "DOUBLE",
+            "The same of its own null: with its neurons permuted, so of the same norm, at the same "
+            "tokens",
             "nats",
             nullable=True,
         ),
@@ -101,15 +114,26 @@ FEATURES = Table(
         Column(
             "s_cd",
             "DOUBLE",
-            "Concept detection on generated sentences: log mean ratio",
+            "Concept detection on generated sentences: log mean ratio; NULL also where a mean "
+            "cosine is not above 0, however well the two kinds are told apart",
             nullable=True,
         ),
         Column("s_cd_status", "VARCHAR", "Status of s_cd", nullable=True),
         Column(
+            "generated_auroc",
+            "DOUBLE",
+            "AUROC of the generated activating against the neutral sentences of s_cd, by the same "
+            "scores, whatever their sign",
+            nullable=True,
+            minimum=0.0,
+            maximum=1.0,
+        ),
+        Column(
             "steering_score",
             "DOUBLE",
             "Best over signs and target KLs of the mean score over texts, of settings with half of "
-            "their texts judged (steering_summaries, either, best_kl)",
+            "their texts judged (steering_summaries, either, best_kl), by the first label of "
+            "steering.judged_labels: input, unless the study says otherwise; so all steering_…",
             "0..2",
             nullable=True,
             minimum=0.0,
@@ -125,14 +149,9 @@ FEATURES = Table(
             minimum=0.0,
             maximum=2.0,
         ),
-        Column(
+        _gain(
             "steering_gain",
-            "DOUBLE",
             "Mean over these texts of score less base text's; those without the latter left out",
-            "-2..2",
-            nullable=True,
-            minimum=-2.0,
-            maximum=2.0,
         ),
         Column("steering_sign", "VARCHAR", "Sign of that best setting", nullable=True),
         Column(
@@ -160,20 +179,37 @@ FEATURES = Table(
             minimum=0.0,
             maximum=2.0,
         ),
-        Column(
+        _gain(
             "steering_gain_held_out",
-            "DOUBLE",
             "steering_score_held_out minus the score of unsteered texts",
-            "-2..2",
-            nullable=True,
-            minimum=-2.0,
-            maximum=2.0,
+        ),
+        _gain(
+            "steering_gain_plus",
+            "steering_gain of the sign + alone: that of its best target KL (steering_summaries, +, "
+            "best_kl)",
+        ),
+        _gain(
+            "steering_gain_minus",
+            "The same of the sign - (steering_summaries, -, best_kl)",
+        ),
+        _gain(
+            "steering_gain_mean",
+            "Mean gain over all target KLs that were reached and all their texts, of both signs: "
+            "nothing is chosen (steering_summaries, either, mean_kl)",
+        ),
+        _gain(
+            "steering_gain_mean_plus",
+            "The same over the sign + alone (steering_summaries, +, mean_kl)",
+        ),
+        _gain(
+            "steering_gain_mean_minus",
+            "The same over the sign - alone (steering_summaries, -, mean_kl)",
         ),
         Column(
             "token_logprob_gain",
             "DOUBLE",
-            "Judge-free: mean log-probability that steering (+, largest target) adds to the "
-            "feature's own tokens",
+            "Judge-free: mean log-probability that steering (+, the study's largest target; NULL "
+            "where that was not reached) adds to the feature's own tokens",
             "nats",
             nullable=True,
         ),
@@ -189,8 +225,9 @@ FEATURES = Table(
         Column(
             "output_score",
             "DOUBLE",
-            "Judge-free: rank-weighted probability of its promoted tokens when steered (+, largest "
-            "target); judge_free_scores has the details",
+            "Judge-free: rank-weighted probability of its promoted tokens when steered (+, the "
+            "study's largest target; NULL where that was not reached); judge_free_scores has the "
+            "details",
             nullable=True,
             minimum=0.0,
             maximum=1.0,
@@ -198,8 +235,8 @@ FEATURES = Table(
         Column(
             "label_logprob_gain",
             "DOUBLE",
-            "Judge-free: mean log-probability that steering (+, largest target) adds to the tokens "
-            "of its label",
+            "Judge-free: mean log-probability that steering (+, the study's largest target; NULL "
+            "where that was not reached) adds to the tokens of its label",
             "nats/token",
             nullable=True,
         ),
@@ -223,8 +260,8 @@ CATALOGUE_CHANGES = Table(
         Column(
             "change",
             "VARCHAR",
-            "added, lost, relabelled (another label or concept), rescored (another score) or "
-            "restated (another status)",
+            "added, lost, relabelled (another label, concept or parent concept), rescored (another "
+            "score) or restated (another status or reason)",
         ),
         Column(
             "column_name",

@@ -34,7 +34,7 @@ ATTEMPTS = (
     Input(CONCEPT_DETECTION, of="fits", columns=("feature_id", "source", "status")),
     Input(LABELS, of="fits", columns=("feature_id", "kind", "status")),
     Input(LABEL_SCORES, of="fits", columns=_OF_LABEL_SCORES),
-    Input(STEERING_SCORES, of="fits", columns=("feature_id", "status")),
+    Input(STEERING_SCORES, of="fits", columns=("feature_id", "sign", "label_kind", "status")),
     Input(ABLATION_EFFECTS, of="fits", columns=("feature_id", "ablation", "is_null", "status")),
     Input(JUDGE_FREE_SCORES, of="fits", columns=("feature_id", "sign", "label")),
 )
@@ -60,6 +60,7 @@ RECIPE = Recipe(
     settings=lambda spec: {
         "comparison": spec.study.comparison.model_dump(),
         "fits": {one.fit.key: one.fit.method for one in spec.fits()},
+        "judged_label": spec.study.steering.judged_labels[0],
     },
 )
 
@@ -114,7 +115,8 @@ def _compare(run: StageRun) -> Iterator[dg.MaterializeResult]:
             JUDGE_FREE_SCORES,
         ]
     )
-    attempts = run.lake.query(ATTEMPTS_QUERY, of_site)
+    judged_label = run.spec.study.steering.judged_labels[0]
+    attempts = run.lake.query(ATTEMPTS_QUERY, {**of_site, "judged_label": judged_label})
     shuffled = run.lake.read(
         LABEL_SCORES,
         {**of_site, "kind": "input", "negatives": "random", "is_shuffled": True},

@@ -1,8 +1,10 @@
 """`method_comparison`: every fit by every metric, with what is missing said in each row.
 
 A mean is over the features that have a value, and stands beside how many those are, of how many
-that were attempted (attempts_query.py): a metric that is undefined where a feature does badly (s_cd
-without a positive mean) flatters a fit of low coverage.
+that were attempted (attempts_query.py). What is missing need not be missing by chance: s_cd is
+undefined where a mean cosine is not above 0, which happens to good features as to bad ones and
+hardly ever to null controls; scores at the largest target KL lack the features that no strength
+moved so far. Means of unequal coverage are of unequal features.
 """
 
 from __future__ import annotations

@@ -5,8 +5,18 @@ whole, and costs. A score that is the best of several settings (steering_score, 
 flattered by the choice, the more the noisier it is; it is so for every fit and control alike, hence
 only differences from the controls mean something. A gain takes off what the judge gives to
 unsteered texts; steering_gain_held_out chooses the setting on other texts than it is measured on,
-so it has no winner's curse. What chance gives there the controls say: a random direction costs
-fluency, so below 0 is to be expected. The judge-free scores choose nothing and ask nobody.
+and steering_gain_mean chooses none, so they have no winner's curse. What chance gives there the
+controls say: a random direction costs fluency, so below 0 is to be expected. The judge-free scores
+choose nothing and ask nobody; those at a target KL are of the study's largest, so that features
+are compared at one KL, and a feature that did not reach it has none.
+
+s_cd is undefined where a mean cosine is not above 0: that says where zero lies, not how well the
+feature tells the sentences apart, and features of null controls hardly ever have it. So
+generated_auroc, of the same sentences and always defined, stands beside it.
+
+Random and permuted fits write less at their strong tokens than features do, so ablation is compared
+with a null of the same norm too: each feature's own with its neurons permuted (`own_null`). Such a
+null's mean is shown beside, and compared with nothing else.
 """
 
 from __future__ import annotations
@@ -23,6 +33,8 @@ class Metric:
     higher_is_better: bool | None
     meaning: str
     told_by: str
+    own_null: str | None = None
+    """The metric that holds the same figure of each feature's own null."""
 
 
 FEATURE_METRICS = (
@@ -40,12 +52,19 @@ FEATURE_METRICS = (
         "concept detection on generated sentences, log ratio of means",
         "concept_detection (source generated)",
     ),
+    Metric(
+        "generated_auroc",
+        "",
+        True,
+        "AUROC of the generated activating against the neutral sentences of s_cd",
+        "concept_detection (source generated)",
+    ),
     Metric("label_auroc", "", True, "detection score of the label", "label_scores"),
     Metric(
         "steering_score",
         "0..2",
         True,
-        "best over signs and target KLs of the judge's mean score",
+        "best over signs and target KLs of the judge's mean score, by the first judged label",
         "steering_scores",
     ),
     Metric(
@@ -63,11 +82,54 @@ FEATURE_METRICS = (
         "steering_summaries (pooling best_kl_held_out, sign either)",
     ),
     Metric(
+        "steering_gain_plus",
+        "-2..2",
+        True,
+        "steering_gain of the sign + alone: the best of its target KLs",
+        "steering_summaries (pooling best_kl, sign +)",
+    ),
+    Metric(
+        "steering_gain_minus",
+        "-2..2",
+        True,
+        "steering_gain of the sign - alone: the best of its target KLs",
+        "steering_summaries (pooling best_kl, sign -)",
+    ),
+    Metric(
+        "steering_gain_mean",
+        "-2..2",
+        True,
+        "mean gain over all target KLs and texts of both signs, nothing chosen",
+        "steering_summaries (pooling mean_kl, sign either)",
+    ),
+    Metric(
+        "steering_gain_mean_plus",
+        "-2..2",
+        True,
+        "mean gain over all target KLs and texts of the sign +",
+        "steering_summaries (pooling mean_kl, sign +)",
+    ),
+    Metric(
+        "steering_gain_mean_minus",
+        "-2..2",
+        True,
+        "mean gain over all target KLs and texts of the sign -",
+        "steering_summaries (pooling mean_kl, sign -)",
+    ),
+    Metric(
         "ablation_selectivity",
         "nats",
         True,
         "cross-entropy that zeroing the feature adds where it is strong, minus where it is silent",
         "ablation_effects (ablation zero, which ablation.ablations must name; is_null false)",
+        own_null="ablation_selectivity_null",
+    ),
+    Metric(
+        "ablation_selectivity_null",
+        "nats",
+        None,
+        "the same with the feature's neurons permuted, at its own tokens and by its own norm",
+        "ablation_effects (ablation zero, which ablation.ablations must name; is_null true)",
     ),
     Metric(
         "input_score",
@@ -81,19 +143,22 @@ FEATURE_METRICS = (
         "",
         True,
         "judge-free: rank-weighted probability of the promoted tokens at the largest target KL",
-        "judge_free_scores (sign +)",
+        "judge_free_scores (sign +, the largest target_kl_nats)",
     ),
     Metric(
         "label_logprob_gain",
         "nats/token",
         True,
         "judge-free: log-probability that the largest target KL adds to the label's tokens",
-        "judge_free_scores (sign +)",
+        "judge_free_scores (sign +, the largest target_kl_nats)",
     ),
 )
 FEATURE_METRIC_NAMES = tuple(metric.name for metric in FEATURE_METRICS)
+_OWN_NULLS = {metric.own_null for metric in FEATURE_METRICS}
+# Fits are tested by these against each other.
+COMPARED_METRICS = tuple(metric for metric in FEATURE_METRICS if metric.name not in _OWN_NULLS)
 # Tested against the controls feature by feature; steering_score has its gain.
-TESTED_METRICS = tuple(name for name in FEATURE_METRIC_NAMES if name != "steering_score")
+TESTED_METRICS = tuple(m.name for m in COMPARED_METRICS if m.name != "steering_score")
 
 FIT_METRICS = (
     Metric(

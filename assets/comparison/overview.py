@@ -10,6 +10,7 @@ from assets.comparison.metrics import COST_METRICS, METRICS
 from assets.shared.plots import Mark, interval_panels
 
 NOTHING = "–"
+PANELS_IN_A_ROW = 7
 
 
 def method_table(rows: pl.DataFrame) -> str:
@@ -26,7 +27,10 @@ def method_table(rows: pl.DataFrame) -> str:
 
 
 def method_plot(rows: pl.DataFrame) -> str | None:
-    """Every metric with a value as a panel, fits from top to bottom, controls grey."""
+    """Every metric with a value as a panel, fits from top to bottom, controls grey.
+
+    The panels stand in rows, each an image; None where no metric has a value.
+    """
     costs = [metric.name for metric in COST_METRICS]
     shown = rows.filter(pl.col("value").is_not_null() & ~pl.col("metric").is_in(costs))
     panels = {
@@ -36,7 +40,10 @@ def method_plot(rows: pl.DataFrame) -> str | None:
         ]
         for of_metric in shown.partition_by("metric", maintain_order=True)
     }
-    return interval_panels(panels, "Fits by metric") if panels else None
+    names = list(panels)
+    in_rows = [names[i : i + PANELS_IN_A_ROW] for i in range(0, len(names), PANELS_IN_A_ROW)]
+    images = [interval_panels({n: panels[n] for n in row}, "Fits by metric") for row in in_rows]
+    return "\n\n".join(images) or None
 
 
 def tests_table(rows: pl.DataFrame) -> str:

@@ -6,11 +6,12 @@ For each metric and pair of fits, over pairs of features (pairing.py), d = a - b
     few differences. Null: d is spread symmetrically around 0.
 
 A family is one metric at one site, fits against each other apart from fits against controls: the
-latter are mostly easy, and would lend the former their small p-values. So are labels against
-shuffled ones (label_auroc of each fit with itself): a third family. q-values are by Benjamini
-and Hochberg, so of the differences called significant in a family at most the study's `fdr` are
-expected to be none. The units are features of these two dictionaries: a low q says that they
-differ over their features, not that another seed or corpus would show the same.
+latter are mostly easy, and would lend the former their small p-values. So are the tests of a fit
+with itself: labels against shuffled ones (label_auroc), a third family, and features against their
+own permuted nulls (ablation_selectivity), a fourth. q-values are by Benjamini and Hochberg, so of
+the differences called significant in a family at most the study's `fdr` are expected to be none.
+The units are features of these two dictionaries: a low q says that they differ over their features,
+not that another seed or corpus would show the same.
 
 n differences that are not zero can give no p below 2 / 2^n (zeros have no sign), so a test of
 fewer than `fewest_differences` is none.
@@ -31,8 +32,8 @@ from scipy.stats import rankdata, wilcoxon
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.fits import ComparedFit, pairs_of_fits
 from assets.comparison.intervals import interval_of
-from assets.comparison.metrics import FEATURE_METRICS, METRICS, Metric
-from assets.comparison.pairing import Pairs, own_and_shuffled, paired_values
+from assets.comparison.metrics import COMPARED_METRICS, METRICS, Metric
+from assets.comparison.pairing import Pairs, own_and_null, own_and_shuffled, paired_values
 from assets.comparison.tables import PAIRED_TESTS
 from assets.shared.false_discovery import with_q_values
 
@@ -41,6 +42,13 @@ SCHEMA = {
     for column in PAIRED_TESTS.columns
     if column.name not in PAIRED_TESTS.partition_by
 }
+
+_REMEDIES = {
+    "shuffled_label": "label more features, or raise labels.n_shuffled (at most half of them are "
+    "shuffled)",
+    "permuted_null": "ablate more features (ablation.max_features and max_features_controls)",
+}
+_REMEDY_OF_FITS = "measure more features of both fits (max_features and max_features_controls)"
 
 # Up to so many differences all choices of their signs are gone through: ties and zeros are exact.
 MOST_FOR_ALL_SIGNS = 12
@@ -56,17 +64,24 @@ def paired_test_rows(
     fewest = fewest_differences(config.fdr)
     of_fits = [
         _test_row(a, b, metric, paired_values(a, b, metric.name, fewest), config)
-        for metric in FEATURE_METRICS
+        for metric in COMPARED_METRICS
         for a, b in pairs_of_fits(fits)
     ]
     of_labels = [
         _test_row(fit, fit, METRICS["label_auroc"], own_and_shuffled(fit, shuffled), config)
         for fit in fits
     ]
+    of_nulls = [
+        _test_row(fit, fit, metric, own_and_null(fit, metric.name, metric.own_null), config)
+        for metric in COMPARED_METRICS
+        if metric.own_null is not None
+        for fit in fits
+    ]
     frame = pl.concat(
         [
             with_q_values(pl.DataFrame(of_fits, schema=SCHEMA), ["metric", "is_control_b"]),
             with_q_values(pl.DataFrame(of_labels, schema=SCHEMA)),
+            with_q_values(pl.DataFrame(of_nulls, schema=SCHEMA), ["metric"]),
         ]
     )
     return frame.with_columns((pl.col("q_value") <= config.fdr).alias("is_significant"))
@@ -129,11 +144,7 @@ def _why_no_test(a: ComparedFit, b: ComparedFit, pairs: Pairs, fdr: float) -> st
     if n >= fewest and not n_differences:
         return "every difference is 0"
     if n_differences < fewest:
-        remedy = (
-            "label more features, or raise labels.n_shuffled (at most half of them are shuffled)"
-            if pairs.pairing == "shuffled_label"
-            else "measure more features of both fits (max_features and max_features_controls)"
-        )
+        remedy = _REMEDIES.get(pairs.pairing, _REMEDY_OF_FITS)
         return (
             f"{n} pairs of features with a value, {n_differences} with a difference; p can be at "
             f"most {fdr} with {fewest} or more differences: {remedy}"

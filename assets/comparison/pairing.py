@@ -10,8 +10,11 @@ Features of two dictionaries have nothing in common but the corpus, so there are
   concepts are shared than a test needs. That pairs equal standing, not equal meaning: it takes out
   how strength goes with the score, and no more.
 
-A third pairing is within one fit: shuffled_label sets the score of each feature's own label against
-that of another feature's label on the same contexts (label_scores.is_shuffled).
+Two pairings are within one fit. shuffled_label sets the score of each feature's own label against
+that of another feature's label on the same contexts (label_scores.is_shuffled). permuted_null sets
+a metric of each feature against that of its own null: the feature with its neurons permuted, at the
+same tokens and of the same norm (ablation/plan.py). Fits of random features are no such null, since
+they write far less where they are strong.
 
 The feature of a pair is never chosen by the score that is compared: the best of many features would
 win by its number (the winner's curse), and a fit with more features against one with fewer. Only
@@ -28,7 +31,7 @@ from jaxtyping import Float
 
 from assets.comparison.fits import ComparedFit
 
-Pairing = Literal["concept", "strength_rank", "shuffled_label"]
+Pairing = Literal["concept", "strength_rank", "shuffled_label", "permuted_null"]
 
 
 class Pairs(NamedTuple):
@@ -60,6 +63,20 @@ def own_and_shuffled(fit: ComparedFit, shuffled: pl.DataFrame) -> Pairs:
             own.select(pl.col("feature_id").alias("place"), pl.col("label_auroc").alias("value")),
             others.select(pl.col("feature_id").alias("place"), pl.col("auroc").alias("value")),
         ),
+    )
+
+
+def own_and_null(fit: ComparedFit, metric: str, own_null: str) -> Pairs:
+    """The metric of each feature, and the same of its own null, where both have a value."""
+    return _pairs(
+        "permuted_null",
+        fit.features.select(
+            pl.col("feature_id").alias("place"),
+            pl.col(metric).alias("value"),
+            pl.col(own_null).alias("value_b"),
+        )
+        .drop_nulls()
+        .sort("place"),
     )
 
 

@@ -11,9 +11,13 @@ from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_co
 _METRIC = Column(
     "metric",
     "VARCHAR",
-    "Of features: concept_auroc, s_cd, label_auroc, steering_score (best of the settings), "
-    "steering_gain, steering_gain_held_out, ablation_selectivity, input_score, output_score, "
-    "label_logprob_gain. Of the fit: faithfulness, explained_variance, l0. Costs: seconds, usd",
+    "Of features: concept_auroc, s_cd, generated_auroc, label_auroc, steering_score and "
+    "steering_gain (best of all settings), steering_gain_held_out (the setting chosen on other "
+    "texts), steering_gain_plus and _minus (best target KL of that sign), steering_gain_mean (over "
+    "all settings) and steering_gain_mean_plus and _minus (over those of that sign), "
+    "ablation_selectivity and ablation_selectivity_null (of the features' own permuted nulls), "
+    "input_score, output_score, label_logprob_gain. Of the fit: faithfulness, explained_variance, "
+    "l0. Costs: seconds, usd",
 )
 _UNIT = Column("unit", "VARCHAR", "Unit of the metric; empty where it has none")
 _HIGHER_IS_BETTER = Column(
@@ -67,8 +71,8 @@ METHOD_COMPARISON = Table(
             "n_attempted",
             "INTEGER",
             "Features that the metric's stage took up: not those beyond a cap (max_features), of "
-            "s_cd, steering_… and label_logprob_gain not those without a label. NULL for figures "
-            "of the fit, and in rows from before 0.5.0",
+            "s_cd, generated_auroc, steering_… and label_logprob_gain not those without a label. "
+            "NULL for figures of the fit, and in rows from before 0.5.0",
             "features",
             nullable=True,
             minimum=0,
@@ -96,14 +100,20 @@ PAIRED_TESTS = Table(
         "Whether one fit's features score higher than another's: Wilcoxon signed-rank tests over "
         "pairs of features, every fit that is no control against every other and against each "
         "control. q_value is by Benjamini and Hochberg over the pairs of fits of the metric, those "
-        "with a control in fit_b apart from those without. Beside them, every fit's labels against "
-        "shuffled ones (fit_b = fit_a, pairing shuffled_label), a family of their own"
+        "with a control in fit_b apart from those without. Beside them, with fit_b = fit_a, each a "
+        "family of its own: every fit's labels against shuffled ones (pairing shuffled_label), and "
+        "the ablation of its features against that of their own permuted nulls, of the same norm "
+        "at the same tokens (pairing permuted_null)"
     ),
     columns=(
         SITE,
         _METRIC,
-        Column("fit_a", "VARCHAR", "A fit that is no control; of shuffled_label any fit"),
-        Column("fit_b", "VARCHAR", "The fit it is compared with; of shuffled_label itself"),
+        Column("fit_a", "VARCHAR", "A fit that is no control; with itself any fit"),
+        Column(
+            "fit_b",
+            "VARCHAR",
+            "The fit it is compared with; of shuffled_label and permuted_null itself",
+        ),
         Column("is_control_b", "BOOLEAN", "fit_b is a null control"),
         Column(
             "pairing",
@@ -111,11 +121,12 @@ PAIRED_TESTS = Table(
             "concept: for each corpus concept that both have a feature for, the strongest one of "
             "each; strength_rank: the k-th strongest with the k-th strongest, where too few "
             "concepts are shared; shuffled_label: label_auroc of each feature's own label with "
-            "that of another feature's label, judged on the same contexts",
+            "that of another feature's label, judged on the same contexts; permuted_null: "
+            "ablation_selectivity of each feature with ablation_selectivity_null",
         ),
         Column("n_pairs", "INTEGER", "Pairs in which both have a value", "pairs", minimum=0),
         _value("mean_a", "Mean over the pairs' features of fit_a"),
-        _value("mean_b", "The same of fit_b, or of the shuffled labels"),
+        _value("mean_b", "The same of fit_b, or of the shuffled labels or nulls"),
         _value("median_difference", "Median over pairs of a - b"),
         _value("difference_low", "Lower end of its bootstrap interval over pairs"),
         _value("difference_high", "Upper end of the same"),
@@ -123,7 +134,7 @@ PAIRED_TESTS = Table(
         _probability(
             "q_value",
             "p_value by Benjamini and Hochberg over the site's tests of the same metric and "
-            "is_control_b; of shuffled_label over the site's fits",
+            "is_control_b; of shuffled_label and of permuted_null over the site's fits",
         ),
         Column("is_significant", "BOOLEAN", "q_value is at most comparison.fdr", nullable=True),
         _UNIT,
@@ -150,7 +161,11 @@ FEATURE_SIGNIFICANCE = Table(
         SITE,
         FIT,
         FEATURE_ID,
-        Column("metric", "VARCHAR", "One of the metrics of features, but steering_score"),
+        Column(
+            "metric",
+            "VARCHAR",
+            "One of the metrics of features, but steering_score and ablation_selectivity_null",
+        ),
         _value("value", "The feature's score"),
         _probability(
             "p_value", "(1 + controls that score at least as high) / (1 + n_controls), one-sided"

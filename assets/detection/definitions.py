@@ -50,7 +50,7 @@ RECIPE = Recipe(
     },
     prompts=lambda spec: prompt_versions(prompts),
     uses_model=True,
-    uses_llm=True,
+    llms=("llm",),
 )
 
 
@@ -108,7 +108,7 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
     not_probed = {i: c.reason or limit.beyond for i, c in chosen.items() if i not in labels}
     tasks = probe_requests(labels, config)
     with Progress(run.log, "probe sentences", len(tasks), "calls") as progress:
-        replies = run.chat_model(progress.reach).complete(
+        replies = run.chat_model("llm", progress.reach).complete(
             [task.request for task in tasks], purpose="probe_sentences"
         )
     probes = probe_sentence_rows(tasks, replies, config, not_probed=not_probed)

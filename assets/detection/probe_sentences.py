@@ -22,6 +22,7 @@ from assets.detection.result_rows import CONCEPT_DETECTION_SCHEMA, empty_row, st
 from assets.detection.tables import PROBE_SENTENCES
 from assets.labels.chosen_labels import ChosenLabel
 from assets.shared.chat import ChatReply, ChatRequest
+from assets.shared.refusals import is_refusal
 
 SOURCE = "generated"
 ACTIVATING, NEUTRAL = "activating", "neutral"
@@ -49,10 +50,13 @@ def labels_to_probe(
 ) -> dict[int, str]:
     """The labels of the `limit` strongest features that have one, strongest first.
 
-    `strongest` names the fit's features in that order (factorization/strength_order.py).
+    A feature whose label failed keeps its place and is not probed: no other one moves up that would
+    have to go when the LLM answers. `strongest` names the fit's features in order of strength
+    (factorization/strength_order.py).
     """
-    labelled = [(i, chosen[i].label) for i in strongest if i in chosen]
-    return dict([(i, label) for i, label in labelled if label is not None][:limit])
+    known = [(i, chosen[i]) for i in strongest if i in chosen]
+    taken = [(i, one) for i, one in known if one.label is not None or one.is_failed][:limit]
+    return {i: one.label for i, one in taken if one.label is not None}
 
 
 def probe_requests(labels: Mapping[int, str], config: DetectionConfig) -> list[ProbeTask]:
@@ -150,6 +154,8 @@ def _read_sentence(reply: ChatReply) -> tuple[str | None, str | None]:
     sentence = re.sub(r"\s+", " ", reply.text or "").strip().strip('"“”')
     if len(sentence) < FEWEST_CHARACTERS:
         return None, f"the reply is no sentence: {sentence!r}"
+    if is_refusal(sentence):
+        return None, f"refused in place of a sentence: {sentence[:60]!r}"
     return sentence, None
 
 

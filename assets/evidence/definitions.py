@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.activations.tables import TOKENS
 from assets.asset_specs import specs_of_checks, table_specs
-from assets.common_inputs import FIT_COEFFICIENTS, FITTED, SITE_TOKENS
+from assets.common_inputs import FIT_COEFFICIENTS, FITTED, FITTED_DICTIONARY, SITE_TOKENS
 from assets.evidence.tables import BILINEAR_VIEW, CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY
 from assets.partitions import SITE_FITS
@@ -34,7 +34,7 @@ VOCAB_RECIPE = Recipe(
     "vocab_projection",
     stage="evidence",
     tables=(VOCAB_PROJECTION,),
-    inputs=FITTED,
+    inputs=FITTED_DICTIONARY,
     settings=lambda spec: {"evidence": {"n_vocab": spec.study.evidence.n_vocab}},
     modules=("assets.evidence.vocab_projection",),
     uses_model=True,

@@ -98,8 +98,10 @@ def _factorize(run: StageRun) -> Iterator[dg.MaterializeResult]:
         inputs = _inputs_of(run, spec, run.study_folder)
         made_with = inputs.fingerprint(settings, spec.fit)
         if previous is not None and previous.inputs_fingerprint == made_with:
-            yield from run.keep(TABLES)
-            return
+            if run.has_all_rows:
+                yield from run.keep(TABLES)
+                return
+            previous = None  # rows of it are gone, so there is nothing to go on from
         n_massive = int(inputs.is_massive.sum())
         source = source_of(
             reader,

@@ -6,7 +6,13 @@ import dagster as dg
 
 from assets.activations.tables import TOKENS
 from assets.asset_specs import specs_of_checks, table_specs
-from assets.common_inputs import CONCEPTS, FITTED, SITE_ACTIVATIONS, SITE_TOKENS
+from assets.common_inputs import (
+    CONCEPTS,
+    FITTED,
+    FITTED_DICTIONARY,
+    SITE_ACTIVATIONS,
+    SITE_TOKENS,
+)
 from assets.corpus.tables import DOCUMENTS
 from assets.fingerprints import code_version
 from assets.hierarchy.group_tables import (
@@ -80,7 +86,7 @@ STEERING_RECIPE = Recipe(
     "group_steering",
     stage="hierarchy",
     tables=STEERING_TABLES,
-    inputs=(*FITTED, Input(GROUP_MEMBERS), CONCEPTS),
+    inputs=(*FITTED_DICTIONARY, Input(GROUP_MEMBERS), CONCEPTS),
     settings=lambda spec: {
         "hierarchy": spec.study.hierarchy.model_dump(include=_STEERING_SETTINGS),
         "steering": spec.study.steering.model_dump(include=_OF_STEERING),
@@ -307,7 +313,8 @@ def _steer_groups(run: StageRun) -> Iterator[dg.MaterializeResult]:
                 spec.site.activation_site.key,
             ),
         )
-        if reusable_rows(run.lake.read(GROUP_STEERING, spec.partition), [made_with]):
+        rows = run.lake.read(GROUP_STEERING, spec.partition)
+        if run.has_all_rows and reusable_rows(rows, [made_with]):
             yield from run.keep(STEERING_TABLES)
             return
         with (

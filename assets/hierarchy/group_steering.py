@@ -1,7 +1,8 @@
 """The weekday experiment: steer by a group's core or exclusive neurons, watch the tokens.
 
-Each intervention adds a unit direction at the site, at the strength at which the mean KL of the
-next-token distribution meets the target (calibration.py), and is measured by
+Each intervention adds a unit direction where steering/steered_site.py says, at the strength at
+which the mean KL of the next-token distribution meets the target (calibration.py), and is measured
+by
 
     Δ(concept) = mean over prompts of  log p_steered(token) − log p_base(token)
 
@@ -40,6 +41,7 @@ from assets.hierarchy.core_neurons import (
 )
 from assets.hierarchy.group_tables import GROUP_STEERING
 from assets.steering.calibration import calibrate_strengths
+from assets.steering.steered_site import steered_directions, steered_site
 
 NULL_PREFIX = "null_"
 BATCH_ROWS = 64
@@ -137,19 +139,24 @@ def steer_groups(
 ) -> pl.DataFrame:
     """Rows of `group_steering`: every intervention with every measured concept.
 
-    `members_of` maps group names to their concepts. An intervention without neurons is
+    `site` is that of the interventions' directions. `members_of` maps group names to their
+    concepts. An intervention without neurons is
     not_attempted, one whose KL target was missed not_reached, a concept whose token is another's
     shared_token; all keep their rows, with the reason.
     """
     device = next(model.parameters()).device
     possible = [i for i, planned in enumerate(interventions) if planned.n_neurons]
+    added_at = steered_site(model, site)
+    directions: dict[int, Tensor] = {}
     strengths: dict[int, dict[str, Any]] = {}
     if possible:
-        directions = torch.stack([interventions[i].direction for i in possible]).to(device)
+        rows = torch.stack([interventions[i].direction for i in possible]).to(device)
+        added = steered_directions(model, site, rows)
+        directions = dict(zip(possible, added, strict=True))
         calibrated = calibrate_strengths(
             model,
-            site,
-            directions,
+            added_at,
+            added,
             feature_ids=possible,
             signs=("+",),
             target_kl_nats=(target_kl_nats,),
@@ -164,15 +171,13 @@ def steer_groups(
     gains: dict[int, Tensor] = {}
     base: Tensor | None = None
     if reached:
-        vectors = torch.stack(
-            [interventions[i].direction * strengths[i]["strength"] for i in reached]
-        ).to(device)
-        found, base = token_gains(
-            SuffixForward(model, site, prompt_ids), vectors, [token.token_id for token in tokens]
-        )
+        vectors = torch.stack([directions[i] * strengths[i]["strength"] for i in reached])
+        suffix = SuffixForward(model, added_at, prompt_ids)
+        found, base = token_gains(suffix, vectors, [token.token_id for token in tokens])
         gains = dict(zip(reached, found, strict=True))
     rows = [
         _row(planned, token, members_of[planned.group_name], strengths.get(i), target_kl_nats)
+        | {"steered_at": added_at.kind}
         | _measured(gains.get(i), base, column, token)
         for i, planned in enumerate(interventions)
         for column, token in enumerate(tokens)

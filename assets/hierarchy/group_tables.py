@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
+from assets.steering.tables import STEERED_AT
 
 GROUP_NAME = Column(
     "group_name", "VARCHAR", "Group of the study's hierarchy.groups, or a parent concept"
@@ -137,7 +138,8 @@ GROUP_STEERING = Table(
         Column(
             "strength",
             "DOUBLE",
-            "Multiple of the unit direction; NULL where the target was not reached",
+            "Multiple of the unit direction, so the L2 norm of what is added at `steered_at`; NULL "
+            "where the target was not reached",
             unit="activation",
             nullable=True,
             minimum=0,
@@ -151,6 +153,7 @@ GROUP_STEERING = Table(
         ),
         Column("is_converged", "BOOLEAN", "The achieved KL is within the tolerance of the target"),
         *status_columns("ok; shared_token; not_reached; failed; not_attempted (no such neurons)"),
+        STEERED_AT,
         ROW_FINGERPRINT,
     ),
     key=("site", "fit", "group_name", "intervention", "steered", "draw", "measured_concept"),

@@ -14,23 +14,32 @@ from assets.labels.config import LabelsConfig, LlmConfig
 from assets.labels.prompt import Prompt
 from assets.labels.prompts import LABEL_PROMPTS
 from assets.labels.score_prompts import RATE_WORD
-from assets.labels.score_questions import CHOICE_PROMPTS, YES_NO_PROMPTS
+from assets.labels.score_questions import TOPIC_PROMPTS, YES_NO_PROMPTS
 from assets.shared.call_count import CallCount
 
 # Of the candidates for a label, those that differ; of the features, those with a label; of these,
-# those with documents in which a similar feature fires alone.
+# those with documents in which a similar feature fires alone; of the most words of a context, those
+# of the bundled corpus's.
 DISTINCT_CANDIDATES = 0.57
 LABELLED = 0.9
 WITH_HARD_NEGATIVES = 0.75
+WORDS_OF_MOST = 0.65
 
 
 def label_call_counts(
-    n_features: int, config: LabelsConfig, evidence: EvidenceConfig, llm: LlmConfig
+    n_features: int,
+    config: LabelsConfig,
+    evidence: EvidenceConfig,
+    llm: LlmConfig,
+    judge: LlmConfig,
+    *,
+    words_per_context: float | None = None,
 ) -> dict[str, CallCount[Prompt]]:
-    """Prompt name → how often it is asked, for `n_features` labelled features.
+    """Prompt name → how often `llm` is asked to write, and `judge` to score, of `n_features`.
 
     Where candidates are reranked, a label is also asked for without evidence, at most once a
-    candidate.
+    candidate. `words_per_context` is how many words and signs a context usually has (a simulated
+    one takes a call for each); None: as in the bundled corpus.
     """
     most: Counter[str] = Counter()
     usual: dict[str, float] = {}
@@ -41,12 +50,12 @@ def label_call_counts(
         most[prompt.name] += n
         usual[prompt.name] = usual.get(prompt.name, 0.0) + n_usual
 
-    style = config.style_for(llm)
+    prompt_style = config.style_for(llm)
     for kind in config.kinds:
         n_candidates = config.candidates if config.is_reranked_for(llm) else 1
         n_priors = n_candidates if n_candidates > 1 else 0
         add(
-            LABEL_PROMPTS[kind, style],
+            LABEL_PROMPTS[kind, prompt_style],
             n_features * (n_candidates + n_priors),
             n_features * (n_candidates + DISTINCT_CANDIDATES * n_priors),
         )
@@ -57,19 +66,28 @@ def label_call_counts(
         "random": min(config.n_held_out, evidence.n_negative),
         "hard": min(config.n_held_out, evidence.n_hard_negative),
     }
-    is_choice = config.judge_style_for(llm) == "choice"
-    for method in config.score_methods_for(llm):
+    style = config.judge_style_for(judge)
+    n_words = WORDS_OF_MOST * config.max_context_words
+    if words_per_context is not None:
+        n_words = min(words_per_context, config.max_context_words)
+    for method in config.score_methods_for(judge):
         if method == "simulation":
-            n_contexts = n_kept["positive"] + n_kept["random"]
-            n_words = (n_scored + n_shuffled) * n_contexts * config.max_context_words
-            add(RATE_WORD, n_words, LABELLED * n_words)
+            n_contexts = (n_scored + n_shuffled) * (n_kept["positive"] + n_kept["random"])
+            add(
+                TOPIC_PROMPTS[method] if style == "likelihood" else RATE_WORD,
+                n_contexts * config.max_context_words,
+                LABELLED * n_contexts * n_words,
+            )
             continue
-        prompt = (CHOICE_PROMPTS if is_choice else YES_NO_PROMPTS)[method]
+        prompt = (YES_NO_PROMPTS if style == "yes_no" else TOPIC_PROMPTS)[method]
         for sample in ("positive", *config.score_negatives):
             # Fuzzing's random negatives are the held-out contexts again, otherwise marked.
             is_marked_anew = (method, sample) == ("fuzzing", "random")
             n_questions = (n_scored + n_shuffled) * n_kept["positive" if is_marked_anew else sample]
-            n_questions *= config.n_foils if is_choice else 1
+            n_questions *= config.n_foils if style == "choice" else 1
             share = LABELLED * (WITH_HARD_NEGATIVES if sample == "hard" else 1)
             add(prompt, n_questions, share * n_questions)
+        if style == "likelihood":
+            # Each label once without a context; a shuffled one is another feature's.
+            add(prompt, n_scored, LABELLED * n_scored)
     return {name: CallCount(prompts[name], n, usual[name]) for name, n in most.items()}

@@ -1,4 +1,4 @@
-"""The labels part of a study, and the LLM that labels and judges in every stage."""
+"""The labels part of a study, and the LLMs that write and judge in every stage."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 EMBEDDED = "embedded"
 EMBEDDED_RECORDED_NAME = "embedded:smollm2-135m-instruct"
 
-LlmLabelKind = Literal["input", "output", "combined"]
+LlmLabelKind = Literal["input", "output", "output_minus", "combined"]
+# What subtracting a feature promotes says nothing of where it fires, and is not scored by that.
+ScoredLabelKind = Literal["input", "output", "combined"]
 ScoreMethod = Literal["detection", "fuzzing", "simulation"]
 Negatives = Literal["random", "hard"]
+# The study key of an LLM: the one that writes, and the one that judges what was written.
+LlmRole = Literal["llm", "judge_llm"]
 PromptStyle = Literal["words", "contexts"]
-JudgeStyle = Literal["yes_no", "choice"]
+JudgeStyle = Literal["yes_no", "choice", "likelihood"]
 
 
 class LlmConfig(BaseModel):
-    """The chat model of a study. Key and address come from the environment, never from a file."""
+    """A chat model of a study. Key and address come from the environment, never from a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,6 +88,12 @@ class LlmConfig(BaseModel):
         return self.model == EMBEDDED
 
     @property
+    def has_prices(self) -> bool:
+        """Whether it is known what a call costs."""
+        prices = (self.usd_per_million_prompt_tokens, self.usd_per_million_completion_tokens)
+        return self.is_embedded or None not in prices
+
+    @property
     def calls_at_once(self) -> int:
         """How many calls are under way at the same time."""
         return self.concurrency or (1 if self.is_embedded else 8)
@@ -108,11 +118,12 @@ class LabelsConfig(BaseModel):
         default=None, ge=0, description="The same for the null controls (random, permuted)"
     )
     kinds: tuple[LlmLabelKind, ...] = Field(
-        default=("input", "output", "combined"),
-        description="Labels asked of the LLM: input (from contexts), output (from the vocabulary "
-        "projection), combined (from both); token_summary needs no LLM and is always there",
+        default=("input", "output", "output_minus", "combined"),
+        description="Labels asked of the LLM: input (from contexts), output (from the tokens that "
+        "the feature promotes), output_minus (from those that subtracting it promotes), combined "
+        "(from contexts and promoted tokens); token_summary needs no LLM and is always there",
     )
-    score_kinds: tuple[LlmLabelKind, ...] = Field(
+    score_kinds: tuple[ScoredLabelKind, ...] = Field(
         default=("input",), description="Kinds of label that are scored on held-out contexts"
     )
     prompt_style: Literal["auto", "words", "contexts"] = Field(
@@ -156,16 +167,18 @@ class LabelsConfig(BaseModel):
         le=1.0,
         description="Weight of log p(label) against log p(label | evidence) where reranked",
     )
-    judge_style: Literal["auto", "yes_no", "choice"] = Field(
+    judge_style: Literal["auto", "yes_no", "choice", "likelihood"] = Field(
         default="auto",
-        description="How labels are scored. yes_no: does the text fit the label; choice: the "
-        "label or another feature's, for small LLMs; auto: choice when the LLM is embedded",
+        description="How labels are scored. yes_no: does the text fit the label; likelihood: how "
+        "probable the judge finds the label as the text's topic, for small LLMs of llama.cpp; "
+        "choice: the label or another feature's, for other small LLMs; auto: likelihood when the "
+        "LLM is embedded",
     )
     n_foils: int = Field(
         default=1,
         ge=1,
         le=20,
-        description="Labels of other features that each context is tried with",
+        description="Labels of other features that each context is tried with in a choice",
     )
     n_held_out: int = Field(
         default=4,
@@ -216,7 +229,7 @@ class LabelsConfig(BaseModel):
     def judge_style_for(self, llm: LlmConfig | None) -> JudgeStyle:
         """How `llm` is asked whether a text fits a label; None is an LLM that is not embedded."""
         if self.judge_style == "auto":
-            return "choice" if llm is not None and llm.is_embedded else "yes_no"
+            return "likelihood" if llm is not None and llm.is_embedded else "yes_no"
         return self.judge_style
 
     def score_methods_for(self, llm: LlmConfig | None) -> tuple[ScoreMethod, ...]:

@@ -26,7 +26,7 @@ RECIPE = Recipe(
     inputs=(FIT_ROW, FIT_COEFFICIENTS, Input(CONTEXTS), Input(VOCAB_PROJECTION)),
     settings=lambda spec: {"labels": settings_in_effect(spec.study.labels, spec)},
     prompts=lambda spec: prompt_versions(prompts) | prompt_versions(score_prompts),
-    uses_llm=True,
+    llms=("llm", "judge_llm"),
 )
 
 
@@ -61,6 +61,7 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
     )
     from assets.labels.score_questions import score_requests, skipped_contexts
     from assets.labels.score_summary import score_summary
+    from assets.labels.unasked import replies_of, to_send
     from assets.shared.feature_limit import feature_limit
 
     spec = run.fit()
@@ -81,10 +82,10 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
     )
     requests = requests_of(tasks)
     with Progress(run.log, "labels", len(requests), "calls") as progress:
-        label_replies = run.chat_model(progress.reach).complete(requests, purpose="labels")
+        label_replies = run.chat_model("llm", progress.reach).complete(requests, purpose="labels")
     prior_requests = prior_requests_of(tasks, label_replies, config)
     with Progress(run.log, "labels without evidence", len(prior_requests), "calls") as progress:
-        prior_replies = run.chat_model(progress.reach).complete(
+        prior_replies = run.chat_model("llm", progress.reach).complete(
             prior_requests, purpose="label_priors"
         )
     labels = label_rows(
@@ -96,18 +97,20 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
         beyond=limit.beyond,
         priors=read_priors(prior_replies),
     )
-    score_tasks = score_requests(labels, contexts, config, llm=spec.study.llm)
-    with Progress(run.log, "label scores", len(score_tasks), "calls") as progress:
-        score_replies = run.chat_model(progress.reach).complete(
-            [task.request for task in score_tasks], purpose="label_scores"
+    judge = spec.study.llm_of("judge_llm")
+    score_tasks = score_requests(labels, contexts, config, llm=judge)
+    questions = to_send(score_tasks)
+    with Progress(run.log, "label scores", len(questions), "calls") as progress:
+        score_replies = run.chat_model("judge_llm", progress.reach).complete(
+            questions, purpose="label_scores"
         )
     scores = label_score_rows(
         score_tasks,
-        score_replies,
+        replies_of(score_tasks, score_replies),
         labels,
         config,
-        llm=spec.study.llm,
-        skipped=skipped_contexts(labels, contexts, config, llm=spec.study.llm),
+        llm=judge,
+        skipped=skipped_contexts(labels, contexts, config, llm=judge),
     )
     yield from run.write(
         {LABELS: labels, LABEL_SCORES: scores},

@@ -8,11 +8,24 @@ A judge that was about to say something else, with less than MIN_ANSWER_MASS on 
 the digits, where those are asked for), gave no answer. Where the endpoint gives no
 log-probabilities the written yes or no counts as 1 or 0.
 
-Forced choice: 1 where the judge named the label, 0 where it named the foil. SmolLM2-135M is blind
-to the first question (seven wordings, 128 to 256 texts of the bundled corpus and their concepts:
-AUROC 0.38 to 0.52) but not to the second (named on 78 % of the concept's texts, 48 % of others).
+Likelihood: what the text adds to the log-probability of the label, forced as its topic,
 
-Ratings of 0 to 9 are read as their expectation under the first answer token's probabilities.
+    P(fits) = σ(log p(label | text) − log p(label | no text))
+
+above 0.5 where the text makes the label more probable. That a fitting text does with any word of it
+marked: of fuzzing against random negatives the AUROC tells more than the balanced accuracy. An
+endpoint that gives log-probabilities after the schema took all other tokens away (a forced label is
+then certain) gave no answer.
+
+Forced choice: 1 where the judge named the label, 0 where it named the foil.
+
+Ratings of 0 to 9 are read as their expectation under the first answer token's probabilities; by
+likelihood, log p(label | text with the word marked) stands for them.
+
+SmolLM2-135M is blind to yes or no (seven wordings, 128 to 256 texts of the bundled corpus and their
+concepts: AUROC 0.38 to 0.52) and to ratings (four wordings, 108 marked words, planted labels such
+as "month": correlation −0.02 to 0.15), and weak at choices (named on 78 % of the concept's texts,
+48 % of others). Likelihoods tell the planted labels' words and texts apart (docs/results.md).
 """
 
 from __future__ import annotations
@@ -21,6 +34,9 @@ import json
 import math
 import re
 
+from scipy.special import expit
+
+from assets.labels.label_candidates import CERTAIN_NATS
 from assets.shared.chat import ChatReply
 
 # Below this share of the first token's probability, the judge was about to say something else.
@@ -41,6 +57,20 @@ def probability_of_yes(reply: ChatReply) -> float | None:
         return mass["yes"] / total if total >= MIN_ANSWER_MASS else None
     word = _yes_or_no((reply.text or "").split(maxsplit=1)[0] if (reply.text or "").split() else "")
     return None if word is None else float(word == "yes")
+
+
+def label_logprob(reply: ChatReply) -> float | None:
+    """log p of a forced label, in nats; None where it failed or no model judged it."""
+    if reply.status != "ok" or reply.answer_logprob is None:
+        return None
+    return reply.answer_logprob if reply.answer_logprob < CERTAIN_NATS else None
+
+
+def likelihood_of_fit(reply: ChatReply, prior: ChatReply | None) -> float | None:
+    """σ(log p(label | text) − log p(label)), 0 to 1; None where either is unknown."""
+    given = label_logprob(reply)
+    alone = None if prior is None else label_logprob(prior)
+    return None if given is None or alone is None else float(expit(given - alone))
 
 
 def choice_of_label(reply: ChatReply, label: str) -> float | None:

@@ -30,9 +30,10 @@ from assets.labels.label_texts import clean_label
 from assets.labels.prompt import Prompt
 from assets.labels.prompts import LABEL_SCHEMA, NO_EVIDENCE
 from assets.shared.chat import ChatReply, ChatRequest
+from assets.shared.refusals import is_refusal
 
 # A forced label more probable than this was not judged by the model.
-_CERTAIN_NATS = -1e-3
+CERTAIN_NATS = -1e-3
 
 Priors = Mapping[tuple[str, str], float]
 """(prompt version, label) → log p(label) in nats."""
@@ -102,7 +103,7 @@ def read_priors(replies: Sequence[ChatReply]) -> dict[tuple[str, str], float]:
     priors: dict[tuple[str, str], float] = {}
     for reply in replies:
         text, logprob = _label_text(reply), reply.answer_logprob
-        if text is not None and logprob is not None and logprob < _CERTAIN_NATS:
+        if text is not None and logprob is not None and logprob < CERTAIN_NATS:
             priors[reply.request.prompt_version, text] = logprob
     return priors
 
@@ -138,6 +139,7 @@ def _label_text(reply: ChatReply) -> str | None:
     if reply.status != "ok" or reply.text is None:
         return None
     try:
-        return str(json.loads(reply.text)["label"])
+        text = str(json.loads(reply.text)["label"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return None
+    return None if is_refusal(text) else text

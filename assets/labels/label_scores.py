@@ -1,11 +1,9 @@
 """What the judge's answers say of a label: how well it tells where its feature fires.
 
 Of detection and fuzzing, the AUROC of the answers on held-out contexts against those on negatives,
-and their balanced accuracy, each with a stratified percentile bootstrap interval (positives and
-negatives resampled apart, the same resamples for both). Of simulation, the correlation (Pearson) of
-the judge's expected ratings with the true coefficients, over the words of held-out contexts and
-random negatives (Bills et al. 2023). A handful of contexts that are told apart without a fault have
-the interval [1, 1]: n stands beside.
+and their balanced accuracy (telling_apart.py). Of simulation, the correlation (Pearson) of the
+judge's ratings with the true coefficients, over the words of held-out contexts and random negatives
+(simulated_activations.py). Both with a bootstrap interval over contexts.
 A context counts as answered where every foil was: else contexts could be told by which foils were.
 
 A score means something beside the shuffled ones of the same fit and method (`is_shuffled`). What is
@@ -15,15 +13,19 @@ asked is score_questions.py; reading one answer is judging.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
-from scipy.stats import rankdata
 
-from assets.labels.config import LabelsConfig, LlmConfig
-from assets.labels.judging import choice_of_label, expected_digit, probability_of_yes
+from assets.labels.config import JudgeStyle, LabelsConfig, LlmConfig
+from assets.labels.judging import (
+    choice_of_label,
+    expected_digit,
+    label_logprob,
+    likelihood_of_fit,
+    probability_of_yes,
+)
 from assets.labels.score_questions import (
     Sample,
     ScoredLabel,
@@ -31,10 +33,13 @@ from assets.labels.score_questions import (
     samples_of,
     scored_labels,
 )
+from assets.labels.simulated_activations import rating_correlation
 from assets.labels.tables import LABEL_SCORES
+from assets.labels.telling_apart import Intervals, auroc, balanced_accuracy, bootstrap_intervals
 from assets.shared.chat import ChatReply
 
-_CHOICE_SUFFIX = "_choice"
+# What other ways of asking than by yes or no, or by digits, add to a method's name.
+_SUFFIX = {"yes_no": "", "choice": "_choice", "likelihood": "_likelihood"}
 
 _SCHEMA = {
     column.name: column.polars_type
@@ -61,14 +66,18 @@ def label_score_rows(
     `skipped` are those of score_questions.skipped_contexts.
     """
     answered: dict[tuple[ScoredLabel, str], list[Answered]] = {}
+    priors: dict[tuple[str, str], Answered] = {}
     for task, reply in zip(tasks, replies, strict=True):
-        answered.setdefault((task.scored, task.method), []).append((task, reply))
-    is_choice = config.judge_style_for(llm) == "choice"
+        if task.sample == "prior":
+            priors[task.method, task.scored.label] = (task, reply)
+        else:
+            answered.setdefault((task.scored, task.method), []).append((task, reply))
+    style = config.judge_style_for(llm)
     in_use = scored_labels(labels, config)
     rows: list[dict[str, Any]] = []
     for method in config.score_methods_for(llm):
-        has_choice = is_choice and method != "simulation"
-        method_name = method + _CHOICE_SUFFIX if has_choice else method
+        is_rated = method == "simulation"
+        method_name = method if is_rated and style == "choice" else method + _SUFFIX[style]
         for one in in_use:
             for negatives in samples_of(method, config):
                 of_row = [
@@ -76,9 +85,12 @@ def label_score_rows(
                     for task, reply in answered.get((one, method), ())
                     if task.sample in ("positive", negatives)
                 ]
-                score = _simulated if method == "simulation" else _told_apart
                 key = _key(one.feature_id, one.kind, method_name, negatives, one)
-                row = key | score(of_row, negatives, config)
+                if is_rated:
+                    row = key | _simulated(of_row, negatives, config, style)
+                else:
+                    prior = priors.get((method, one.label))
+                    row = key | _told_apart(of_row, negatives, config, prior)
                 if skipped and method == "fuzzing":
                     row["reason"] = _with_skipped(row["reason"], skipped, one, negatives)
                 rows.append(row)
@@ -91,50 +103,26 @@ def label_score_rows(
     return pl.DataFrame(seeded, schema=_SCHEMA).sort("feature_id", maintain_order=True)
 
 
-class Intervals(NamedTuple):
-    """Low and high end of a label's scores."""
-
-    auroc: tuple[float, float]
-    balanced_accuracy: tuple[float, float]
-
-
-def bootstrap_intervals(
-    positive: Float[np.ndarray, " p"],
-    negative: Float[np.ndarray, " n"],
-    *,
-    n_bootstrap: int,
-    confidence: float,
-    seed: int,
-) -> Intervals | None:
-    """Intervals of AUROC and balanced accuracy from the same resamples; None without resamples."""
-    if not n_bootstrap:
-        return None
-    wins = (np.sign(positive[:, None] - negative[None, :]) + 1) / 2
-    generator = np.random.default_rng(seed)
-    counts = [generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in wins.shape]
-    times = [drawn / n for drawn, n in zip(counts, wins.shape, strict=True)]
-    aurocs = np.einsum("bp,pn,bn->b", times[0], wins, times[1])
-    rates = [
-        drawn @ is_right / len(is_right)
-        for drawn, is_right in zip(counts, _is_right(positive, negative), strict=True)
-    ]
-    shares = [(1 - confidence) / 2, (1 + confidence) / 2]
-    ends = [np.quantile(resampled, shares) for resampled in (aurocs, sum(rates) / 2)]
-    return Intervals(*((float(low), float(high)) for low, high in ends))
-
-
 def _unlabelled(labels: pl.DataFrame, config: LabelsConfig) -> list[tuple[int, str, str]]:
     found = labels.filter(pl.col("kind").is_in(config.score_kinds), pl.col("status") != "ok")
     return found.select("feature_id", "kind", "status").rows()
 
 
 def _told_apart(
-    answered: Sequence[Answered], negatives: Sample, config: LabelsConfig
+    answered: Sequence[Answered],
+    negatives: Sample,
+    config: LabelsConfig,
+    prior: Answered | None = None,
 ) -> dict[str, Any]:
-    """Scores of one label from the answers about its contexts, of any number of foils each."""
+    """Scores of one label from the answers about its contexts, of any number of foils each.
+
+    `prior` is the answer without a context, of likelihoods.
+    """
     by_context: dict[tuple[Sample, str], list[float | None]] = {}
     for task, reply in answered:
-        by_context.setdefault((task.sample, task.document_id), []).append(_fit(task, reply))
+        fit = _fit(task, reply, prior)
+        by_context.setdefault((task.sample, task.document_id), []).append(fit)
+    answered = [*answered, prior] if answered and prior else answered
     means = {context: _mean_if_complete(fits) for context, fits in by_context.items()}
     positive, negative = (
         np.array([mean for (s, _), mean in means.items() if s == sample and mean is not None])
@@ -161,16 +149,17 @@ def _told_apart(
     return _without_score(answered, "partial" if n_failed else "ok", reason) | {
         **counts,
         **(_ends(intervals) if intervals else {}),
-        "balanced_accuracy": float(sum(r.mean() for r in _is_right(positive, negative)) / 2),
-        "auroc": _auroc(positive, negative),
+        "balanced_accuracy": balanced_accuracy(positive, negative),
+        "auroc": auroc(positive, negative),
     }
 
 
 def _simulated(
-    answered: Sequence[Answered], negatives: Sample, config: LabelsConfig
+    answered: Sequence[Answered], negatives: Sample, config: LabelsConfig, style: JudgeStyle
 ) -> dict[str, Any]:
     """Correlation of expected ratings with coefficients over words; contexts are counted."""
-    rated = [(task, expected_digit(reply)) for task, reply in answered]
+    rating = label_logprob if style == "likelihood" else expected_digit
+    rated = [(task, rating(reply)) for task, reply in answered]
     usable = [(task, rating) for task, rating in rated if rating is not None]
     documents = {(task.sample, task.document_id) for task, _ in usable}
     asked = {(task.sample, task.document_id) for task, _ in rated}
@@ -181,19 +170,27 @@ def _simulated(
     }
     if not answered:
         return _without_score([], "not_attempted", "no held-out contexts to judge") | counts
-    true = np.array([task.coefficient for task, _ in usable], dtype=np.float64)
-    ratings = np.array([rating for _, rating in usable], dtype=np.float64)
     if not len(usable):
         return _without_score(answered, "failed", "no word got a rating") | counts
-    if not true.std() or not ratings.std():
-        which = "coefficients" if not true.std() else "ratings"
-        reason = f"all {len(usable)} {which} are equal: a correlation is undefined"
-        return _without_score(answered, "undefined", reason) | counts
+    found = rating_correlation(
+        np.array([task.coefficient for task, _ in usable], dtype=np.float64),
+        np.array([rating for _, rating in usable], dtype=np.float64),
+        [(task.sample, task.document_id) for task, _ in usable],
+        n_bootstrap=config.n_bootstrap,
+        confidence=config.confidence,
+        seed=config.seed,
+    )
     n_failed = len(rated) - len(usable)
-    reason = f"{n_failed} of {len(rated)} words got no rating" if n_failed else None
-    return _without_score(answered, "partial" if n_failed else "ok", reason) | {
+    missing = f"{n_failed} of {len(rated)} words got no rating" if n_failed else None
+    if found.r is None:
+        reason = f"{found.reason}; {missing}" if missing else found.reason
+        return _without_score(answered, "undefined", reason) | counts
+    low, high = found.interval or (None, None)
+    return _without_score(answered, "partial" if n_failed else "ok", missing) | {
         **counts,
-        "correlation": float(np.corrcoef(true, ratings)[0, 1].clip(-1, 1)),
+        "correlation": found.r,
+        "correlation_low": low,
+        "correlation_high": high,
     }
 
 
@@ -223,7 +220,10 @@ def _without_score(answered: Sequence[Answered], status: str, reason: str | None
         "auroc_low": None,
         "auroc_high": None,
         "correlation": None,
-        "request_hashes": list(dict.fromkeys(reply.request_hash for _, reply in answered)),
+        "correlation_low": None,
+        "correlation_high": None,
+        # Without those of questions that were not asked.
+        "request_hashes": [h for h in dict.fromkeys(r.request_hash for _, r in answered) if h],
         "status": status,
         "reason": reason,
     }
@@ -237,7 +237,9 @@ def _ends(intervals: Intervals) -> dict[str, float]:
     }
 
 
-def _fit(task: ScoreTask, reply: ChatReply) -> float | None:
+def _fit(task: ScoreTask, reply: ChatReply, prior: Answered | None) -> float | None:
+    if task.request.wants_answer_logprob:
+        return likelihood_of_fit(reply, prior[1] if prior else None)
     if task.foil is None:
         return probability_of_yes(reply)
     return choice_of_label(reply, task.scored.label)
@@ -261,17 +263,3 @@ def _with_skipped(
     found = f"{n_positive} held-out contexts and {n_negative} {negatives} negatives"
     left_out = f"without a word to mark, left out: {found}"
     return f"{reason}; {left_out}" if reason else left_out
-
-
-def _is_right(
-    positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"]
-) -> tuple[Bool[np.ndarray, " p"], Bool[np.ndarray, " n"]]:
-    """Above 0.5 an answer says that the context fits."""
-    return positive > 0.5, negative <= 0.5
-
-
-def _auroc(positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"]) -> float:
-    """P(positive > negative) + ½ P(equal)."""
-    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
-    n = len(positive)
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * len(negative)))

@@ -1,9 +1,11 @@
 """From evidence to requests, and from replies to rows of `labels`.
 
 Every feature gets a row for every kind, whatever happened: `token_summary` from its peak words,
-`input`, `output` and `combined` from the LLM for the features that are asked about (strongest
-first, up to a limit) and a status with a reason for the rest. "None" and TRASH are a status, not a
-label. Where candidates are reranked (label_candidates.py), each label takes several requests.
+`input`, `output`, `output_minus` and `combined` from the LLM for the features that are asked about
+(strongest first, up to a limit) and a status with a reason for the rest. The output labels are made
+per sign: `output` from the tokens that the feature promotes, `output_minus` from those that
+subtracting it promotes. "None" and TRASH are a status, not a label. Where candidates are reranked
+(label_candidates.py), each label takes several requests.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -32,6 +35,7 @@ from assets.labels.prompt import Prompt
 from assets.labels.prompts import CONTRAST_HEAD, LABEL_PROMPTS
 from assets.labels.tables import LABELS
 from assets.shared.chat import ChatReply, ChatRequest
+from assets.shared.refusals import is_refusal
 
 NO_CONTEXTS = "no contexts: the feature does not fire on the corpus"
 NO_TOKENS = "no vocabulary projection for this feature"
@@ -194,12 +198,11 @@ def _input_values(evidence: _Evidence, style: str, config: LabelsConfig) -> _Val
     }, None
 
 
-def _output_values(evidence: _Evidence, style: str, config: LabelsConfig) -> _Values:
-    promoted, suppressed = (", ".join(evidence.tokens.get(sign, ())) for sign in "+-")
+def _output_values(evidence: _Evidence, style: str, config: LabelsConfig, *, sign: str) -> _Values:
+    promoted = ", ".join(evidence.tokens.get(sign, ()))
     if not promoted:
         return None, NO_TOKENS
-    # The `words` template reads only `words`: a small LLM mixes the two lists up.
-    return {"words": promoted, "promoted": promoted, "suppressed": suppressed or "(none)"}, None
+    return {"words": promoted, "promoted": promoted}, None
 
 
 def _combined_values(evidence: _Evidence, style: str, config: LabelsConfig) -> _Values:
@@ -214,7 +217,12 @@ def _combined_values(evidence: _Evidence, style: str, config: LabelsConfig) -> _
     return {**values, "promoted": ", ".join(promoted)}, None
 
 
-_VALUES = {"input": _input_values, "output": _output_values, "combined": _combined_values}
+_VALUES = {
+    "input": _input_values,
+    "output": partial(_output_values, sign="+"),
+    "output_minus": partial(_output_values, sign="-"),
+    "combined": _combined_values,
+}
 
 
 def _asked_row(
@@ -244,9 +252,12 @@ def _read(reply: ChatReply) -> tuple[str | None, str, str | None]:
     if reply.status != "ok" or reply.text is None:
         return None, "failed", reply.reason or "the reply has no text"
     try:
-        label = clean_label(str(json.loads(reply.text)["label"]))
+        written = str(json.loads(reply.text)["label"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         return None, "failed", f"reply is not the JSON asked for ({error}): {reply.text[:80]!r}"
+    if is_refusal(written):
+        return None, "failed", f"refused in place of a label: {written[:80]!r}"
+    label = clean_label(written)
     if label is None:
         return None, "none", "the LLM saw no common theme in the evidence"
     return label, "ok", None

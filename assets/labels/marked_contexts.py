@@ -2,9 +2,10 @@
 
 A word is active where one of its tokens has a coefficient above `ACTIVE_SHARE` of the context's
 largest. The right mark stands on the peak word. Wrong marks are words that are not active, those
-none of whose tokens has a coefficient first, drawn in hash order. After fuzzing in delphi (Paulo et
-al., arXiv 2410.13928, sec. 3.2), which marks all active words. A line has at most `max_words` words
-around the peak.
+none of whose tokens has a coefficient first, of these the ones that are a word where the peak is
+one (or a sign where it is one: a judge must not tell marks by commas), drawn in hash order. After
+fuzzing in delphi (Paulo et al., arXiv 2410.13928, sec. 3.2), which marks all active words. A line
+has at most `max_words` words around the peak.
 
 What the marked text is asked about stands in score_questions.py.
 """
@@ -76,13 +77,21 @@ class MarkedContext:
         return [w for w in self.words if largest > 0 and w.coefficient > ACTIVE_SHARE * largest]
 
     def others(self, n: int, salt: Sequence[int | str]) -> list[Word]:
-        """`n` drawn words that are not active, those without any coefficient first."""
+        """`n` drawn words that are not active: quiet ones first, then those of the peak's sort."""
         active = {word.span for word in self.active}
         rest = [word for word in self.words if word.span not in active]
         places = np.array([word.span[0] for word in rest], dtype=np.int64)
         hashes = mixed(text_hashes(["marks"], *salt)[0], places)
         is_weak = np.array([word.coefficient > 0 for word in rest], dtype=bool)
-        return [rest[i] for i in np.lexsort((hashes, is_weak))[:n]]
+        is_of_other_sort = np.array(
+            [self.peak is not None and self._is_sign(w) != self._is_sign(self.peak) for w in rest],
+            dtype=bool,
+        )
+        return [rest[i] for i in np.lexsort((hashes, is_of_other_sort, is_weak))[:n]]
+
+    def _is_sign(self, word: Word) -> bool:
+        """Whether it has neither letter nor digit."""
+        return not any(character.isalnum() for character in self.text[slice(*word.span)])
 
     def marked(self, words: Sequence[Word]) -> str:
         """The line with « and » around `words`; others stand as they are."""

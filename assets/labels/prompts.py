@@ -5,8 +5,9 @@ short examples, nothing else. Tried on SmolLM2-135M-Instruct with noisy evidence
 corpus, two draws of 32 concepts: 21 and 18 labels hit the concept or its parent. Every form with
 lines of context hit fewer (11 to 18), and one text instead of chat turns none. `contexts` is for
 all others and follows automatic interpretability practice (delphi; the semi-NMF MLP-features
-paper): marked contexts, or the tokens that a feature promotes and suppresses, with leave to answer
-none. The examples' themes are not concepts of the bundled corpus: no label is handed over.
+paper): marked contexts, or the tokens that one sign of a feature promotes, with leave to answer
+none. Both signs are asked about alike, each by its own tokens alone, as in that paper's code. The
+examples' themes are not concepts of the bundled corpus: no label is handed over.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ NO_EVIDENCE = {
     "contexts": "",
     "contrast": "",
     "promoted": "",
-    "suppressed": "",
 }
 
 
@@ -155,21 +155,14 @@ CONTEXTS_OUTPUT = Prompt(
     name="label_output_contexts",
     system=(
         "You explain what a feature of a language model makes it say. You see the tokens that the "
-        "feature makes more likely, strongest first, and those it makes less likely. Many may be "
-        "noise. Name the theme of the tokens it makes more likely or, if only the others have "
-        "one, of those: one to six words, as specific as possible, no sentence. If neither list "
-        "has a theme, answer none."
+        "feature makes more likely, strongest first. Many may be noise. Name the theme of these "
+        "tokens: one to six words, as specific as possible, no sentence. If they have no theme, "
+        "answer none."
     ),
-    template="More likely: {promoted}\nLess likely: {suppressed}",
+    template="More likely: {promoted}",
     examples=(
-        (
-            {"promoted": "rain, snow, wind, storm, umbrella", "suppressed": "senate, proof, lemma"},
-            _label("weather"),
-        ),
-        (
-            {"promoted": "uer, Gr, zip, 88, mor, fact", "suppressed": "ball, ;, under, ax, 4"},
-            _label("none"),
-        ),
+        ({"promoted": "rain, snow, wind, storm, umbrella"}, _label("weather")),
+        ({"promoted": "uer, Gr, zip, 88, mor, fact"}, _label("none")),
     ),
     json_schema=LABEL_SCHEMA,
     max_tokens=48,
@@ -178,8 +171,10 @@ CONTEXTS_OUTPUT = Prompt(
 LABEL_PROMPTS = {
     ("input", "words"): WORDS_INPUT,
     ("output", "words"): WORDS_OUTPUT,
+    ("output_minus", "words"): WORDS_OUTPUT,
     ("combined", "words"): WORDS_COMBINED,
     ("input", "contexts"): CONTEXTS_INPUT,
     ("output", "contexts"): CONTEXTS_OUTPUT,
+    ("output_minus", "contexts"): CONTEXTS_OUTPUT,
     ("combined", "contexts"): CONTEXTS_COMBINED,
 }

@@ -1,11 +1,12 @@
 """What the judge of a label is asked: does a text, or a marking of its words, fit the label.
 
 Each question has a form for LLMs that answer yes or no (graded by the answer's probabilities) and
-one for small LLMs, asked with a schema of two allowed answers, the label and a foil: a forced
-choice (judging.py says why). Detection and fuzzing follow delphi (Paulo et al., arXiv 2410.13928),
-simulation Bills et al. 2023, "Language models can explain neurons in language models", asked word
-by word since chat endpoints give no probabilities of the prompt's own tokens. The examples' themes
-are not concepts of the bundled corpus.
+one for small LLMs, which are asked for a topic by a schema that allows the label alone (its
+log-probability is read) or the label and a foil (a forced choice; judging.py says why). Detection
+and fuzzing follow delphi (Paulo et al., arXiv 2410.13928), simulation Bills et al. 2023, "Language
+models can explain neurons in language models", asked word by word since chat endpoints give no
+probabilities of the prompt's own tokens. The examples' themes are not concepts of the bundled
+corpus.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ LABEL_FITS_MARKS = Prompt(
     top_logprobs=20,
 )
 
-# Asked with a schema that allows two answers only, the label and a foil: a forced choice.
+# Asked with a schema that allows the label only, or the label and a foil.
 TOPIC_OF_TEXT = Prompt(
     name="topic_of_text",
     system="Name the topic of the text.",

@@ -12,11 +12,13 @@ left out and counted (`skipped_contexts`).
 Simulation (Bills et al. 2023): how active is the feature at each word of a held-out context and of
 a random negative; one call a word.
 
-Small judges are asked detection and fuzzing as a forced choice between the label and foils, other
-features' labels. The i-th context of every sort gets the same foils, so a label without meaning
-scores 0.5. The shuffled control (other_labels.py) asks the same of another feature's label; its
-foils are never the feature's own label, which would win by being right. It is asked of every sort,
-as each has a null of its own.
+Small judges are not asked whether a label fits. By `likelihood` the label is forced upon them as
+the topic of the text or of the marked word, and its log-probability is read, once more without any
+text (sample `prior`): graded, a call a context. By `choice`, where no log-probabilities are to be
+had, they choose between the label and foils, other features' labels. The i-th context of every sort
+gets the same foils, so a label without meaning scores 0.5. The shuffled control (other_labels.py)
+asks the same of another feature's label; its foils are never the feature's own label, which would
+win by being right. It is asked of every sort, as each has a null of its own.
 
 No context asked about was shown to the labeller. What answers are worth is label_scores.py.
 """
@@ -24,8 +26,8 @@ No context asked about was shown to the labeller. What answers are worth is labe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import polars as pl
@@ -44,11 +46,17 @@ from assets.labels.score_prompts import (
 )
 from assets.shared.chat import ChatRequest
 
-Sample = Literal["positive", "random", "hard"]
+Sample = Literal["positive", "random", "hard", "prior"]
 
 KIND_OF_SAMPLE = {"positive": "held_out", "random": "negative", "hard": "hard_negative"}
-CHOICE_PROMPTS = {"detection": TOPIC_OF_TEXT, "fuzzing": TOPIC_OF_MARKS}
+# Of a forced choice and of likelihoods.
+TOPIC_PROMPTS = {
+    "detection": TOPIC_OF_TEXT,
+    "fuzzing": TOPIC_OF_MARKS,
+    "simulation": TOPIC_OF_MARKS,
+}
 YES_NO_PROMPTS = {"detection": LABEL_FITS_TEXT, "fuzzing": LABEL_FITS_MARKS}
+FOIL_FAILED = "not asked: the label of another feature that was to be told from it failed"
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,10 @@ class ScoredLabel:
 class ScoreTask:
     """One question to the judge: does this context fit the label (better than the foil)?
 
-    `coefficient` is the true one of the word that is asked about, for simulation.
+    `coefficient` is the true one of the word that is asked about, for simulation. Of sample
+    `prior`, without a context, there is one a method and label, whatever the number of features.
+    `not_asked` says why there is nothing to send: the feature that the foil was to be of has a
+    label that failed, and another foil would make another question.
     """
 
     scored: ScoredLabel
@@ -75,6 +86,7 @@ class ScoreTask:
     request: ChatRequest
     foil: str | None = None
     coefficient: float | None = None
+    not_asked: str | None = None
 
     @property
     def is_positive(self) -> bool:
@@ -86,7 +98,7 @@ def scored_labels(labels: pl.DataFrame, config: LabelsConfig) -> list[ScoredLabe
     found: list[ScoredLabel] = []
     for kind in config.score_kinds:
         own = _labels_of(labels, kind)
-        found += [ScoredLabel(feature_id, kind, label) for feature_id, label in own.items()]
+        found += [ScoredLabel(i, kind, label) for i, label in own.items() if label is not None]
         shuffled = shuffled_labels(own, config.n_shuffled, seed=config.seed)
         found += [ScoredLabel(i, kind, shuffled[i], True) for i in own if i in shuffled]
     return found
@@ -103,7 +115,8 @@ def score_requests(
 
     `labels` are rows of label_rows; `contexts` the evidence table's rows of the fit. At most
     `n_held_out` contexts of each sort, lowest rank first; `n_foils` tasks a context in a forced
-    choice, else one. Raises ValueError where a document was both shown to the labeller and kept.
+    choice, else one; of likelihoods one more a label. Raises ValueError where a document was both
+    shown to the labeller and kept.
     """
     scored = scored_labels(labels, config)
     wanted = [one.feature_id for one in scored]
@@ -117,15 +130,20 @@ def score_requests(
         for one in scored:
             rows = judged.get(one.feature_id, {})
             if method == "simulation":
-                tasks += _word_questions(one, rows, config)
+                tasks += _word_questions(style, one, rows, config)
                 continue
             others = labels_of_kind[one.kind]
             for sample, pair, row, text in _texts(method, one, rows, config):
                 if text is None:
                     continue
                 for foil, request in _questions(method, style, one, text, pair, others, config):
-                    document = row["document_id"]
-                    tasks.append(ScoreTask(one, method, sample, document, request, foil))
+                    document, is_asked = row["document_id"], style != "choice" or foil is not None
+                    reason = None if is_asked else FOIL_FAILED
+                    task = ScoreTask(one, method, sample, document, request, foil)
+                    tasks.append(replace(task, not_asked=reason))
+        if style == "likelihood" and method != "simulation":
+            asked = [task.scored for task in tasks if task.method == method]
+            tasks += _prior_questions(method, asked, config)
     return tasks
 
 
@@ -153,8 +171,9 @@ def samples_of(method: ScoreMethod, config: LabelsConfig) -> tuple[Sample, ...]:
     return ("random",) if method == "simulation" else config.score_negatives
 
 
-def _labels_of(labels: pl.DataFrame, kind: str) -> dict[int, str]:
-    found = labels.filter(pl.col("kind") == kind, pl.col("status") == "ok")
+def _labels_of(labels: pl.DataFrame, kind: str) -> dict[int, str | None]:
+    """Label by feature; None where it failed."""
+    found = labels.filter(pl.col("kind") == kind, pl.col("status").is_in(["ok", "failed"]))
     return dict(found.select("feature_id", "label").iter_rows())
 
 
@@ -215,31 +234,62 @@ def _questions(
     one: ScoredLabel,
     text: str,
     pair: int,
-    others: Mapping[int, str],
+    others: Mapping[int, str | None],
     config: LabelsConfig,
 ) -> Iterator[tuple[str | None, ChatRequest]]:
     if style == "yes_no":
         values = {"label": one.label, "text": text}
         yield None, YES_NO_PROMPTS[method].request(values, seed=config.seed)
         return
+    if style == "likelihood":
+        yield None, _forced(method, one.label, text, config)
+        return
     salt = (config.seed, one.feature_id, pair)
-    own = [others[one.feature_id]] if one.is_shuffled else []
-    for foil in draw_foils(others, config.n_foils, avoid=[one.label, *own], salt=salt):
-        allowed = {"type": "string", "enum": [one.label, foil]}
+    own = others[one.feature_id] if one.is_shuffled else None
+    avoid = [one.label] if own is None else [one.label, own]
+    for foil in draw_foils(others, config.n_foils, avoid=avoid, salt=salt):
+        offered = [one.label] if foil is None else [one.label, foil]
+        allowed = {"type": "string", "enum": offered}
         schema = LABEL_SCHEMA | {"properties": {"label": allowed}}
-        prompt = CHOICE_PROMPTS[method]
+        prompt = TOPIC_PROMPTS[method]
         yield foil, prompt.request({"text": text}, seed=config.seed, json_schema=schema)
 
 
+def _forced(method: ScoreMethod, label: str, text: str, config: LabelsConfig) -> ChatRequest:
+    """Asks for log p(label) as the topic of `text`; the schema allows nothing else."""
+    allowed = {"type": "string", "enum": [label]}
+    schema = LABEL_SCHEMA | {"properties": {"label": allowed}}
+    prompt = TOPIC_PROMPTS[method]
+    request = prompt.request({"text": text}, seed=config.seed, json_schema=schema)
+    return replace(request, wants_answer_logprob=True)
+
+
+def _prior_questions(
+    method: ScoreMethod, asked: Iterable[ScoredLabel], config: LabelsConfig
+) -> Iterator[ScoreTask]:
+    by_label: dict[str, ScoredLabel] = {}
+    for one in asked:
+        by_label.setdefault(one.label, one)
+    for label, one in by_label.items():
+        yield ScoreTask(one, method, "prior", "", _forced(method, label, "", config))
+
+
 def _word_questions(
-    one: ScoredLabel, rows: Mapping[str, Sequence[Mapping[str, Any]]], config: LabelsConfig
+    style: JudgeStyle,
+    one: ScoredLabel,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    config: LabelsConfig,
 ) -> Iterator[ScoreTask]:
     for sample in ("positive", "random"):
         for row in rows.get(sample, ()):
             context = MarkedContext(row, config.max_context_words)
             for word in context.words:
-                values = {"label": one.label, "text": context.marked([word])}
-                request = RATE_WORD.request(values, seed=config.seed)
+                text = context.marked([word])
+                if style == "likelihood":
+                    request = _forced("simulation", one.label, text, config)
+                else:
+                    values = {"label": one.label, "text": text}
+                    request = RATE_WORD.request(values, seed=config.seed)
                 document = row["document_id"]
                 yield ScoreTask(
                     one, "simulation", sample, document, request, coefficient=word.coefficient

@@ -6,8 +6,6 @@ import polars as pl
 
 from assets.shared.covered_mean import covered_mean
 
-_MEASURE = {"simulation": "correlation"}
-
 
 def score_summary(scores: pl.DataFrame) -> dict[str, float]:
     """Means with their coverage, e.g. detection_hard, detection_hard_shuffled.
@@ -21,6 +19,6 @@ def score_summary(scores: pl.DataFrame) -> dict[str, float]:
     )
     summary: dict[str, float] = {}
     for (method, against), rows in named.group_by("method", "against", maintain_order=True):
-        measure = _MEASURE.get(str(method), "auroc")
+        measure = "correlation" if str(method).startswith("simulation") else "auroc"
         summary |= covered_mean(rows, measure, f"mean_{measure}_{method}_{against}")
     return summary

@@ -25,8 +25,11 @@ LABELS = Table(
         Column(
             "kind",
             "VARCHAR",
-            "input: an LLM's, from contexts; output: an LLM's, from the vocabulary projection; "
-            "combined: an LLM's, from both; token_summary: the most frequent peak words, no LLM",
+            "input: an LLM's, from contexts; output: an LLM's, from the tokens that the feature "
+            "promotes (vocab_projection, sign +; in rows from before 0.6.0 of both signs); "
+            "output_minus: the same from those that subtracting it promotes (sign -); combined: "
+            "an LLM's, from contexts and promoted tokens; token_summary: the most frequent peak "
+            "words, no LLM",
         ),
         Column("label", "VARCHAR", "The label; NULL unless the status is ok", nullable=True),
         Column(
@@ -81,8 +84,9 @@ LABEL_SCORES = Table(
             "method",
             "VARCHAR",
             "detection: the judge says yes or no to a context and the label; fuzzing: the same of "
-            "a word marked in a context; …_choice: it chooses between the label and another "
-            "feature's; simulation: it rates how active the feature is at each word",
+            "a word marked in a context; simulation: it rates how active the feature is at each "
+            "word; …_choice: it chooses between the label and another feature's; …_likelihood: by "
+            "the log-probability of the label as the topic of the text or word. Not comparable",
         ),
         Column(
             "negatives",
@@ -142,6 +146,13 @@ LABEL_SCORES = Table(
             minimum=-1.0,
             maximum=1.0,
         ),
+        Column(
+            "correlation_low",
+            "DOUBLE",
+            "Lower end of its interval, contexts resampled; NULL in rows from before 0.6.0",
+            nullable=True,
+        ),
+        Column("correlation_high", "DOUBLE", "Upper end of the same", nullable=True),
         Column(
             "seed",
             "INTEGER",

@@ -1,6 +1,7 @@
 """What a materialization cost, added up from what its tables report.
 
 Stages report costs as metadata under the names of `COSTS`; the ledger and the budget read them.
+How many rows are as before is no cost: equal_rows.py counts it for all stages alike.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ import polars as pl
 # Metadata names -> columns of run_ledger.
 COSTS = {
     "forward_tokens": "forward_tokens",
-    "rows_reused": "rows_reused",
-    "rows_computed": "rows_computed",
     "n_llm_calls_made": "llm_calls_made",
     "n_llm_calls_reused": "llm_calls_reused",
     "n_llm_calls_failed": "llm_calls_failed",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 FIRST_TIME = "first time"
 NOTHING_CHANGED = "nothing changed"
-ORDER = ("prompt", "settings", "llm", "model", "observed", "input", "code")
+ORDER = ("prompt", "settings", "llm", "judge_llm", "model", "observed", "input", "code")
 MOST_NAMED = 4
 MISSING = "missing"
 
@@ -36,6 +36,11 @@ def retry_reason(n_rows: int, attempt: int) -> str:
     return f"{n_rows} rows failed in a way that may pass; attempt {attempt}"
 
 
+def rows_reason(n_written: int, n_there: int) -> str:
+    """Why a partition is made again though nothing that it is made from changed."""
+    return f"{n_written} rows were written, {n_there} are there"
+
+
 def _phrase(name: str, before: str | None, now: str | None) -> str:
     kind, _, rest = name.partition(".")
     if kind == "input":
@@ -44,7 +49,7 @@ def _phrase(name: str, before: str | None, now: str | None) -> str:
             return f"{table} {'is there now' if before == MISSING else 'is not there (any more)'}"
         return f"{table} changed"
     if kind == "code":
-        return f"code {before} → {now}"
+        return f"{' '.join(name.split('.')).replace('_', ' ')} {before} → {now}"
     said = rest if kind in {"settings", "observed"} else f"{kind} {rest}"
     if before is None:
         return f"{said} is new: {now}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from assets.shared.schema import Column, Table
 
-DECISIONS = ("computed", "reused", "skipped", "failed", "over_budget", "removed")
+DECISIONS = ("computed", "reused", "skipped", "failed", "over_budget", "removed", "retry")
 
 RUN_LEDGER = Table(
     name="run_ledger",
@@ -23,7 +23,8 @@ RUN_LEDGER = Table(
             "decision",
             "VARCHAR",
             "computed; reused (nothing changed); skipped (what it reads failed); failed; "
-            "over_budget (left for the next run); removed (its study names it no more)",
+            "over_budget (left for the next run); removed (its study names it no more); retry "
+            "(rows that failed are to be tried again)",
         ),
         Column("reason", "VARCHAR", "Why, in words, e.g. labels.max_features 6 → 8"),
         Column(
@@ -48,8 +49,21 @@ RUN_LEDGER = Table(
         ),
         Column("rows_in", "BIGINT", "Rows that were there before", "rows", nullable=True),
         Column("rows_out", "BIGINT", "Rows there after", "rows", nullable=True),
-        Column("rows_reused", "BIGINT", "Rows taken over as they were", "rows", nullable=True),
-        Column("rows_computed", "BIGINT", "Rows made anew", "rows", nullable=True),
+        Column(
+            "rows_reused",
+            "BIGINT",
+            "Rows that were there before, equal in every column that is content (not time, price, "
+            "history). Whether they were taken over or made again, tokens and LLM calls tell",
+            "rows",
+            nullable=True,
+        ),
+        Column(
+            "rows_computed",
+            "BIGINT",
+            "Rows that are new or came out different: rows_out - rows_reused",
+            "rows",
+            nullable=True,
+        ),
         Column(
             "rows_to_retry",
             "BIGINT",

@@ -17,8 +17,16 @@ from pathlib import Path
 
 import polars as pl
 
-from assets.ratings.items import ITEMS
-from assets.ratings.sheet_files import SUFFIXES, RatedSheet, SheetError, read_sheet
+from assets.ratings.draw import SHOWN
+from assets.ratings.items import ITEM, ITEMS
+from assets.ratings.sheet_files import (
+    SUFFIXES,
+    AskedItem,
+    RatedSheet,
+    SheetError,
+    read_sheet,
+    same_name,
+)
 
 _DIGITS = 16
 
@@ -62,10 +70,10 @@ def take_sheet(folder: Path, path: Path) -> tuple[RatedSheet, bool]:
     Raises SheetError, and changes nothing, where the sheet is not right, or has the ratings of
     another one.
     """
-    kinds = kinds_of_items(read_keys(folder))
-    sheet = read_sheet(path, kinds)
+    asked = asked_items(read_keys(folder))
+    sheet = read_sheet(path, asked)
     for other in _sheet_paths(folder):
-        _check_not_twice(path, sheet, other, read_sheet(other, kinds))
+        _check_not_twice(path, sheet, other, read_sheet(other, asked))
     before = [p for suffix in SUFFIXES if (p := folder / f"sheet-{sheet.sheet}{suffix}").exists()]
     kept = folder / f"sheet-{sheet.sheet}{path.suffix}"
     part = kept.with_suffix(".part")
@@ -79,10 +87,10 @@ def take_sheet(folder: Path, path: Path) -> tuple[RatedSheet, bool]:
 
 def read_sheets(folder: Path) -> list[RatedSheet]:
     """Every sheet that came back; SheetError for one that is not right."""
-    kinds = kinds_of_items(read_keys(folder))
+    asked = asked_items(read_keys(folder))
     sheets: dict[Path, RatedSheet] = {}
     for path in _sheet_paths(folder):
-        sheet = read_sheet(path, kinds)
+        sheet = read_sheet(path, asked)
         for other, kept in sheets.items():
             if sheet.sheet == kept.sheet:
                 raise SheetError(
@@ -95,8 +103,11 @@ def read_sheets(folder: Path) -> list[RatedSheet]:
 
 
 def _check_not_twice(path: Path, sheet: RatedSheet, other: Path, kept: RatedSheet) -> None:
-    """Raises SheetError for the same ratings in two sheets: one person under two names."""
-    if sheet.sheet == kept.sheet or not _ratings_alone(sheet).equals(_ratings_alone(kept)):
+    """Raises SheetError for one person under two names: in two spellings, or the same ratings."""
+    if sheet.sheet == kept.sheet:
+        return
+    _check_spelling(path, sheet, other, kept)
+    if not _ratings_alone(sheet).equals(_ratings_alone(kept)):
         return
     first, second = (", ".join(sorted(set(one.ratings["rater"]))) for one in (kept, sheet))
     raise SheetError(
@@ -107,12 +118,28 @@ def _check_not_twice(path: Path, sheet: RatedSheet, other: Path, kept: RatedShee
     )
 
 
+def _check_spelling(path: Path, sheet: RatedSheet, other: Path, kept: RatedSheet) -> None:
+    known = {same_name(name): name for name in kept.ratings["rater"].unique()}
+    for name in sorted(set(sheet.ratings["rater"])):
+        if (before := known.get(same_name(name), name)) != name:
+            raise SheetError(
+                f"{path} has ratings of {name!r}, who is {before!r} in {other}; write a person's "
+                "name in one way in all sheets, and run make ratings again"
+            )
+
+
 def _ratings_alone(sheet: RatedSheet) -> pl.DataFrame:
     return sheet.ratings.drop("rater").sort("item", "question", "rating")
 
 
-def kinds_of_items(keys: pl.DataFrame) -> dict[str, str]:
-    return dict(keys.select("item", "kind").unique().iter_rows())
+def asked_items(keys: pl.DataFrame) -> dict[str, AskedItem]:
+    """What raters saw of every item, by its name."""
+    return {
+        row["item"]: AskedItem(
+            row["kind"], {name: row[name] or "" for name in SHOWN[row["kind"]] if name != "item"}
+        )
+        for row in keys.select(list(ITEM)).unique("item").iter_rows(named=True)
+    }
 
 
 def _sheet_paths(folder: Path) -> list[Path]:

@@ -2,7 +2,9 @@
 
 CSV (comma, semicolon or tab, as spreadsheets save them) or Parquet, by the file's ending. A row
 that nobody rated is left out; everything else that is not right is a problem, and with one problem
-nothing is taken from the sheet. Row 1 is the header, so rows count as in a spreadsheet.
+nothing is taken from the sheet. Row 1 is the header, so rows count as in a spreadsheet. What stands
+beside a rating must be what its item showed: a column that was sorted by itself puts every rating
+to another text.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from typing import Any
 
 import polars as pl
 
-from assets.ratings.draw import RATER, rating_columns
+from assets.ratings.draw import RATER, SHOWN, rating_columns
 from assets.ratings.items import QUESTIONS, Kind
 
 SUFFIXES = (".csv", ".parquet")
 RATINGS = {"0": 0.0, "1": 1.0, "2": 2.0}
 _SEPARATORS = (",", ";", "\t")
 _MOST_SHOWN = 20
+_MOST_QUOTED = 40
 _DIGITS = 16
 RATED = {
     "item": pl.String,
@@ -38,6 +41,14 @@ class SheetError(ValueError):
 
 
 @dataclass(frozen=True)
+class AskedItem:
+    """What an item of a sheet is: its kind, and what was shown, by column (but for `item`)."""
+
+    kind: str
+    shown: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class RatedSheet:
     """A sheet's ratings (columns of RATED), what names it, and how many items nobody rated."""
 
@@ -49,7 +60,7 @@ class RatedSheet:
 
 def write_sheet(sheet: pl.DataFrame, path: Path) -> None:
     """Raises SheetError for another ending than .csv or .parquet."""
-    _check_suffix(path)
+    check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         sheet.write_parquet(path)
@@ -57,12 +68,12 @@ def write_sheet(sheet: pl.DataFrame, path: Path) -> None:
         sheet.write_csv(path)
 
 
-def read_sheet(path: Path, kind_of: Mapping[str, str]) -> RatedSheet:
-    """The ratings of a filled-in sheet; `kind_of` maps every item that was ever asked to its kind.
+def read_sheet(path: Path, asked: Mapping[str, AskedItem]) -> RatedSheet:
+    """The ratings of a filled-in sheet; `asked` has every item that was ever asked, by its name.
 
     Raises SheetError that lists file, row, column, what was found and what was expected.
     """
-    _check_suffix(path)
+    check_suffix(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -72,6 +83,7 @@ def read_sheet(path: Path, kind_of: Mapping[str, str]) -> RatedSheet:
     problems: list[str] = []
     ratings: list[tuple[str, str, str, float]] = []
     seen: dict[tuple[str, str], int] = {}
+    spellings: dict[str, tuple[str, int]] = {}
     unrated = 0
     for number, row in rows:
         where = f"row {number}"
@@ -81,10 +93,13 @@ def read_sheet(path: Path, kind_of: Mapping[str, str]) -> RatedSheet:
         item, rater = row["item"], row[RATER]
         if not any(row.values()):
             continue
-        if item not in kind_of or kind_of[item] != kind:
+        item_of = asked.get(item)
+        is_known = item_of is not None and item_of.kind == kind
+        if not is_known:
             problems.append(
                 f"{where}, column item: found {item!r}, expected an item of a sheet of {kind} "
-                "that make rating-sheet wrote for this study"
+                "that make rating-sheet wrote for this study; put it back, or name the study that "
+                "the sheet is of by STUDY="
             )
         given = {q: row[f"{q}_rating"] for q in QUESTIONS[kind]}
         if not any(given.values()):
@@ -92,11 +107,21 @@ def read_sheet(path: Path, kind_of: Mapping[str, str]) -> RatedSheet:
             continue
         if not rater:
             problems.append(f"{where}, column {RATER}: found nothing, expected the rater's name")
-        elif (first := seen.setdefault((item, rater), number)) != number:
+        else:
+            name, first = spellings.setdefault(same_name(rater), (rater, number))
+            if name != rater:
+                problems.append(
+                    f"{where}, column {RATER}: found {rater!r}, who is {name!r} in row {first}; "
+                    "write a person's name in one way"
+                )
+        first = seen.setdefault((item, rater), number)
+        if rater and first != number:
             problems.append(
                 f"{where}, column item: found {item!r} again, which {rater!r} rated in row {first};"
-                " expected each item once a rater"
+                " expected each item once a rater: remove one of the rows"
             )
+        elif is_known:
+            problems += [f"{where}, {said}" for said in _not_as_shown(row, item, asked[item])]
         for question, value in given.items():
             if not value:
                 continue
@@ -121,6 +146,29 @@ def read_sheet(path: Path, kind_of: Mapping[str, str]) -> RatedSheet:
     raters = sorted(set(frame["rater"]))
     named = hashlib.sha256("\n".join([*items, "", *raters]).encode()).hexdigest()[:_DIGITS]
     return RatedSheet(frame, named, hashlib.sha256(content).hexdigest(), unrated)
+
+
+def same_name(rater: str) -> str:
+    """What two spellings of one name share: letters, whatever their case, and single spaces."""
+    return " ".join(rater.casefold().split())
+
+
+def _not_as_shown(row: Mapping[str, str], item: str, asked: AskedItem) -> list[str]:
+    """A problem where a cell is not what the item showed; columns that are gone are no problem."""
+    for column, shown in asked.shown.items():
+        found = row.get(column)
+        # Spreadsheets change line ends and spaces.
+        if found is not None and found.split() != shown.split():
+            return [
+                f"column {column}: found {_quoted(found)} beside item {item!r}, which showed "
+                f"{_quoted(shown)}; if rows were mixed up, rate a fresh sheet; if only this cell "
+                f"was changed, put it back, or remove the column {column}"
+            ]
+    return []
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}…")
 
 
 # Rows with their numbers; None for one that does not fit the header.
@@ -171,12 +219,17 @@ def _kind(path: Path, header: list[str]) -> Kind:
     """Which kind of sheet it is, by its columns."""
     for kind in QUESTIONS:
         if {"item", RATER, *rating_columns(kind)} <= set(header):
+            known = (*SHOWN[kind], *rating_columns(kind), RATER)
+            if twice := [name for name in known if header.count(name) > 1]:
+                raise SheetError(
+                    f"{path}, row 1: found the columns {twice} more than once; remove one of each"
+                )
             return kind
     wanted = " or ".join(", ".join(("item", *rating_columns(kind), RATER)) for kind in QUESTIONS)
     raise SheetError(f"{path}, row 1: found the columns {header}; expected {wanted}")
 
 
-def _check_suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise SheetError(
             f"{path} ends in {path.suffix or 'nothing'!r}; expected {' or '.join(SUFFIXES)}"

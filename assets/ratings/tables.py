@@ -55,7 +55,8 @@ RATING_AGREEMENT = Table(
     stage="ratings",
     description=(
         "Spearman correlation over items: of the raters' mean with each judge, and of each two "
-        "raters; the judge's ratings are those at the time of the sheet"
+        "raters, with an interval over features (the items of one are rated alike); the judge's "
+        "ratings are those at the time of the sheet"
     ),
     columns=(
         _STUDY,
@@ -69,6 +70,15 @@ RATING_AGREEMENT = Table(
             "by its AUROC), or the other rater",
         ),
         Column("n_items", "INTEGER", "Items that both rated", "items", minimum=0),
+        Column(
+            "n_features",
+            "INTEGER",
+            "Features that these items are of, which the interval draws from; NULL in rows from "
+            "before 0.6.0",
+            "features",
+            nullable=True,
+            minimum=0,
+        ),
         Column("n_raters", "INTEGER", "People behind the ratings", minimum=0),
         Column(
             "spearman",
@@ -78,11 +88,20 @@ RATING_AGREEMENT = Table(
             minimum=-1.000001,
             maximum=1.000001,
         ),
-        Column("spearman_low", "DOUBLE", "Lower end of its bootstrap interval", nullable=True),
-        Column("spearman_high", "DOUBLE", "Upper end of its bootstrap interval", nullable=True),
+        Column(
+            "spearman_low",
+            "DOUBLE",
+            "Lower end of its percentile bootstrap interval: features are drawn, each with all its "
+            "items; NULL below 5 features",
+            nullable=True,
+        ),
+        Column("spearman_high", "DOUBLE", "Upper end of the same interval", nullable=True),
         Column("mean_first", "DOUBLE", "Mean rating of first", nullable=True),
         Column("mean_second", "DOUBLE", "Mean rating of second", nullable=True),
-        *status_columns("ok; undefined: too few items, or ratings that are all equal"),
+        *status_columns(
+            "ok (with a reason where there is no interval); undefined: too few items, or ratings "
+            "that are all equal"
+        ),
     ),
     key=("study", "question", "compared", "first", "second"),
     partition_by=("study",),

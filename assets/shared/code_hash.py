@@ -23,7 +23,10 @@ DIGITS = 16
 
 
 def modules_hash(names: Iterable[str]) -> str:
-    """Hash (16 hex digits) of the modules (`assets.room.module`) and all they import."""
+    """Hash (16 hex digits) of the modules (`assets.room.module`) and all they import.
+
+    Of `resources` only the modules that are named count.
+    """
     digest = hashlib.sha256()
     for name in sorted(imported_closure(names)):
         digest.update(f"{name}:{_source_hash(name)};".encode())
@@ -31,7 +34,7 @@ def modules_hash(names: Iterable[str]) -> str:
 
 
 def imported_closure(names: Iterable[str]) -> set[str]:
-    """The modules and, transitively, the project's pure modules that they import."""
+    """The modules and, transitively, the modules of assets/ that they import."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -72,7 +75,7 @@ def _imports_in(tree: ast.AST) -> Iterator[str]:
 
 
 def _is_pure(name: str) -> bool:
-    """Whether a module's code is hashed: in a room of assets/, and one that makes numbers."""
+    """Whether a module's code is hashed: in a room, and one that makes numbers."""
     room, _, module = name.removeprefix(f"{PACKAGE}.").rpartition(".")
     makes_numbers = module not in NOT_HASHED and not module.endswith(TABLES_SUFFIX)
     return bool(room) and makes_numbers and _path(name).is_file()
@@ -102,4 +105,6 @@ def _tree(name: str) -> ast.Module:
 
 
 def _path(name: str) -> Path:
-    return ASSETS_FOLDER.joinpath(*name.split(".")[1:]).with_suffix(".py")
+    package, *parts = name.split(".")
+    folder = ASSETS_FOLDER if package == PACKAGE else ASSETS_FOLDER.parent / package
+    return folder.joinpath(*parts).with_suffix(".py")

@@ -1,7 +1,9 @@
 """A mean never stands alone: beside it how many rows it is over, and which share that is.
 
 A mean over the rows that have a value says nothing of those that failed. Coverage is the share of
-the attempted rows (status other than not_attempted, where there is a status) that have one.
+the attempted rows (status other than not_attempted, where there is a status) that have one. What
+was tried and cannot be had (not_reached, undefined) was attempted: leaving it out would show the
+mean of those it went well for as that of all.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Calibration: the strength at which steering moves the next-token distribution by a target KL.
 
-KL(α) is that of next_token_change.py, where steered adds sign·α·(unit feature direction) at the
-site at all positions. Each feature, sign and target is a search of its own (strength_search.py);
-searches of one feature and sign share the strengths that they have in common, and each round
-evaluates what all open searches ask for in common batches. The search begins at a fiftieth of the
-site's median activation norm, may go down to 1e-3, and ends at `max_strength_ratio` norms: beyond,
-nothing resembles an activation, and the row says that the target was not reached.
+KL(α) is that of next_token_change.py, where steered adds sign·α·(unit direction) at the site at all
+positions; site and directions are those that steered_site.py chooses for the features. Each
+feature, sign and target is a search of its own (strength_search.py); searches of one feature and
+sign share the strengths that they have in common, and each round evaluates what all open searches
+ask for in common batches. The search begins at a fiftieth of the site's median activation norm, may
+go down to 1e-3, and ends at `max_strength_ratio` norms: beyond, nothing resembles an activation,
+and the row says that the target was not reached.
 
 Beside it a judge-free output score: the mean log-probability that steering at the strength found
 adds to the feature's own tokens (the idea of Arad et al., arXiv 2505.20063, sec. 3).
@@ -103,12 +104,13 @@ def calibrate_strengths(
 ) -> CalibrationRun:
     """Calibrate every feature, sign and target; one row each, whatever came of it.
 
-    `directions` have unit rows, `feature_ids` name them; `prompt_ids` are tokenized neutral
+    `directions` have unit rows, `feature_ids` name them (a row of zeros moves nothing, and its
+    targets are not reached); `site` is where they are added; `prompt_ids` are tokenized neutral
     prompts, all of the same weight; `own_tokens` maps features to the tokens whose gain in
     log-probability is reported. `made_by` is what else decides the numbers (code version, model
     revision, dtype); rows of `previous` (of the table) that carry a wanted row's fingerprint are
     taken over. `on_progress` gets (searches finished, searches). Raises ValueError for directions
-    that are not unit vectors or do not fit the site.
+    that are neither unit vectors nor zero, or do not fit the site.
     """
     _check_directions(directions, feature_ids, signs, locate_site(model, site).width)
     own_tokens = own_tokens or {}
@@ -146,10 +148,9 @@ def calibrate_strengths(
     rows = []
     for key, made_from in fingerprints.items():
         row = computed[key] if key in computed else kept[made_from].row(0, named=True)
-        identity = dict(zip(("sign", "target_kl_nats"), key[1:], strict=True))
-        rows.append(
-            row | {"feature_id": feature_ids[key[0]], **identity, "row_fingerprint": made_from}
-        )
+        place, sign, target = key
+        identity = {"feature_id": feature_ids[place], "sign": sign, "target_kl_nats": target}
+        rows.append(row | identity | {"steered_at": site.kind, "row_fingerprint": made_from})
     return CalibrationRun(
         rows=pl.DataFrame(rows, schema=CALIBRATIONS.empty().drop(CALIBRATIONS.partition_by).schema),
         curve=_curve(feature_ids, curves),
@@ -214,8 +215,9 @@ def _check_directions(
     if unknown or not signs:
         raise ValueError(f"signs are + and -; found {list(signs)}")
     norms = directions.float().norm(dim=1)
-    if len(norms) and not torch.allclose(norms, torch.ones_like(norms), atol=1e-3):
-        worst = int((norms - 1).abs().argmax())
+    is_wrong = ~(((norms - 1).abs() <= 1e-3) | (norms == 0))
+    if is_wrong.any():
+        worst = int(((norms - 1).abs() * is_wrong).argmax())
         raise ValueError(
             f"feature {feature_ids[worst]} has a direction of norm {norms[worst]:.4g}; "
             "expected unit directions, since the strength carries the scale"

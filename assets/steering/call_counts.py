@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from assets.shared.call_count import CallCount
 from assets.steering.config import SteeringConfig
-from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT, JudgePrompt
+from assets.steering.judge_prompt import JudgePrompt
+from assets.steering.judged_labels import kinds_by_sign
+from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT
+from assets.steering.tables import BASE_SIGN
 
 TEXTS_TO_JUDGE = 0.9
 
@@ -16,10 +19,15 @@ TEXTS_TO_JUDGE = 0.9
 def judge_call_counts(n_features: int, config: SteeringConfig) -> dict[str, CallCount[JudgePrompt]]:
     """Prompt name → how often it is asked, for `n_features` steered and labelled.
 
-    Unsteered base texts are the same for every feature: each is rated for every concept, and once
-    for fluency.
+    A text is rated for each label that it is judged on, and once for fluency. Unsteered base texts
+    are the same for every feature: each is rated for every concept, and once for fluency.
     """
-    n_steered = n_features * len(config.signs) * len(config.target_kl_nats) * config.n_texts
+    kinds = kinds_by_sign(config.judged_labels, config.signs)
+    n_of_sign = n_features * len(config.target_kl_nats) * config.n_texts
     n_base = config.n_texts if n_features else 0
-    most = {CONCEPT_PROMPT: n_steered + n_features * n_base, FLUENCY_PROMPT: n_steered + n_base}
+    n_concepts = sum(n_of_sign * len(kinds[sign]) for sign in config.signs)
+    most = {
+        CONCEPT_PROMPT: n_concepts + n_features * n_base * len(kinds[BASE_SIGN]),
+        FLUENCY_PROMPT: n_of_sign * len(config.signs) + n_base,
+    }
     return {prompt.name: CallCount(prompt, n, TEXTS_TO_JUDGE * n) for prompt, n in most.items()}

@@ -41,7 +41,7 @@ class SteeringConfig(BaseModel):
     max_strength_ratio: float = Field(
         default=100.0,
         gt=0.0,
-        description="Largest strength, in median activation norms of the site",
+        description="Largest strength, in median activation norms where the vector is added",
     )
     neutral_prompts: tuple[Prompt, ...] = Field(
         default=(
@@ -71,6 +71,13 @@ class SteeringConfig(BaseModel):
         description="graded: expected rating under the judge's token probabilities (small judges); "
         "json: the rating it writes",
     )
+    judged_labels: tuple[Literal["input", "output"], ...] = Field(
+        default=("input",),
+        min_length=1,
+        description="Labels that the concept of a text is judged on. input: of what the feature "
+        "fires on; output: of what its sign promotes (labels.kinds needs output and "
+        "output_minus). The first gives the steering columns of features and of the comparison",
+    )
     seed: int = Field(
         default=0, ge=0, description="Text i is sampled with seed + i, whatever the feature"
     )
@@ -82,7 +89,7 @@ class SteeringConfig(BaseModel):
         default=0.95, gt=0.0, lt=1.0, description="Coverage of these intervals"
     )
 
-    @field_validator("target_kl_nats", "signs", "neutral_prompts")
+    @field_validator("target_kl_nats", "signs", "neutral_prompts", "judged_labels")
     @classmethod
     def _without_repeats(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         if len(set(values)) != len(values):

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.asset_specs import specs_of_checks, table_specs
-from assets.common_inputs import FIT_COEFFICIENTS, FITTED, settings_in_effect
+from assets.common_inputs import (
+    FIT_COEFFICIENTS,
+    FITTED,
+    FITTED_DICTIONARY,
+    settings_in_effect,
+)
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
 from assets.fingerprints import code_version
@@ -26,6 +31,8 @@ from resources.study import StudiesResource
 CALIBRATION_MODULE = "assets.steering.calibration"
 GENERATION_MODULE = "assets.steering.generation"
 JUDGE_FREE_MODULE = "assets.steering.judge_free"
+# Chooses site and directions, which the fingerprints of rows contain.
+STEERED_SITE_MODULE = "assets.steering.steered_site"
 _OF_INTERVALS = ("n_bootstrap", "confidence")
 
 RECIPE = Recipe(
@@ -35,7 +42,7 @@ RECIPE = Recipe(
     inputs=(
         *FITTED,
         FIT_COEFFICIENTS,
-        Input(LABELS, columns=("feature_id", "kind", "label", "status")),
+        Input(LABELS, columns=("feature_id", "kind", "label", "status", "reason")),
         Input(VOCAB_PROJECTION, columns=("feature_id", "sign", "rank_in_sign", "token_id")),
     ),
     settings=lambda spec: {
@@ -45,8 +52,11 @@ RECIPE = Recipe(
     modules=(
         CALIBRATION_MODULE,
         GENERATION_MODULE,
+        STEERED_SITE_MODULE,
         "assets.steering.text_plan",
+        "assets.steering.judged_labels",
         "assets.steering.judging",
+        "assets.steering.judge_prompt",
         "assets.factorization.strength_order",
         "assets.labels.call_costs",
         "assets.labels.call_records",
@@ -54,7 +64,7 @@ RECIPE = Recipe(
         "assets.shared.feature_limit",
     ),
     uses_model=True,
-    uses_llm=True,
+    llms=("judge_llm",),
 )
 SUMMARIES_RECIPE = Recipe(
     "steering_summaries",
@@ -71,7 +81,7 @@ JUDGE_FREE_RECIPE = Recipe(
     stage="steering",
     tables=(JUDGE_FREE_SCORES,),
     inputs=(
-        *FITTED,
+        *FITTED_DICTIONARY,
         Input(
             CALIBRATIONS,
             columns=("feature_id", "sign", "target_kl_nats", "strength", "status", "reason"),
@@ -83,7 +93,7 @@ JUDGE_FREE_RECIPE = Recipe(
         ),
     ),
     settings=lambda spec: {"steering": spec.study.steering.model_dump(include={"neutral_prompts"})},
-    modules=(JUDGE_FREE_MODULE, "assets.labels.chosen_labels"),
+    modules=(JUDGE_FREE_MODULE, STEERED_SITE_MODULE, "assets.labels.chosen_labels"),
     uses_model=True,
 )
 RECIPES = (RECIPE, SUMMARIES_RECIPE, JUDGE_FREE_RECIPE)
@@ -116,8 +126,10 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.steering.calibration import calibrate_strengths
     from assets.steering.forward_count import count_forward_tokens
     from assets.steering.generation import SamplingSettings, generate_steered
-    from assets.steering.judging import judge_texts, labels_to_judge
+    from assets.steering.judged_labels import labels_to_judge
+    from assets.steering.judging import judge_texts
     from assets.steering.plots import kl_plot
+    from assets.steering.steered_site import steered_directions, steered_site
     from assets.steering.text_plan import plan_texts, texts_frame
 
     spec = run.fit()
@@ -130,7 +142,11 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
     )
     row_of = {feature_id: row for row, feature_id in enumerate(fitted.feature_ids)}
     rows = [row_of[feature_id] for feature_id in feature_ids]
-    directions = fitted.dictionary[rows].to(subject.device)
+    fitted_at = spec.site.activation_site
+    site = steered_site(subject.model, fitted_at)
+    directions = steered_directions(
+        subject.model, fitted_at, fitted.dictionary[rows].to(subject.device)
+    )
     prompt_ids = [subject.tokenizer(prompt)["input_ids"] for prompt in config.neutral_prompts]
     promoted = run.lake.read(VOCAB_PROJECTION, spec.partition).filter(sign="+")
     own_tokens = {
@@ -142,11 +158,11 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
     }
 
     # Judging is no part of these: a new judge leaves strengths and texts as they are.
-    model_identity = (subject.revision, subject.dtype, spec.site.activation_site.key)
+    model_identity = (subject.revision, subject.dtype, site.key)
     with Progress(run.log, "calibration", 0, "strengths") as progress:
         calibration = calibrate_strengths(
             subject.model,
-            spec.site.activation_site,
+            site,
             directions,
             feature_ids=feature_ids,
             signs=config.signs,
@@ -187,7 +203,7 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
             generate_steered(
                 subject.model,
                 subject.tokenizer,
-                spec.site.activation_site,
+                site,
                 plan.to_generate,
                 settings,
                 on_progress=progress.reach,
@@ -197,8 +213,9 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
         scores, replies = judge_texts(
             texts,
             labels_to_judge(run.lake.read(LABELS, spec.partition)),
-            run.chat_model(progress.reach),
+            run.chat_model("judge_llm", progress.reach),
             judge=config.judge,
+            judged=config.judged_labels,
             purpose="steering_judge",
         )
     norm = calibration.median_activation_norm
@@ -225,8 +242,10 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
             STEERING_SCORES.name: {
                 **cost_summary(replies),
                 "mean_score_by_sign": {
-                    sign: covered_mean(scores.filter(sign=sign), "score")
-                    for sign in sorted(scores["sign"].unique())
+                    f"{sign} {kind}": covered_mean(rows, "score")
+                    for (sign, kind), rows in scores.sort("sign", "label_kind").group_by(
+                        "sign", "label_kind", maintain_order=True
+                    )
                 },
             },
         },
@@ -287,10 +306,13 @@ def _score_without_judge(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.steering.input_score import first_tokens, input_scores
     from assets.steering.judge_free import FeatureTokens, judge_free_scores
     from assets.steering.label_logprob import label_token_ids
+    from assets.steering.steered_site import steered_directions, steered_site
 
     spec = run.fit()
     subject = run.subject()
     fitted = run.fitted(spec)
+    fitted_at = spec.site.activation_site
+    directions = steered_directions(subject.model, fitted_at, fitted.dictionary.to(subject.device))
     calibrations = run.lake.read(CALIBRATIONS, spec.partition)
     projection = run.lake.read(VOCAB_PROJECTION, spec.partition)
     labels = {
@@ -305,9 +327,9 @@ def _score_without_judge(run: StageRun) -> Iterator[dg.MaterializeResult]:
     with Progress(run.log, "judge-free scores", len(calibrations), "rows") as progress:
         scored = judge_free_scores(
             subject.model,
-            spec.site.activation_site,
+            steered_site(subject.model, fitted_at),
             calibrations,
-            dict(zip(fitted.feature_ids, fitted.dictionary.to(subject.device), strict=True)),
+            dict(zip(fitted.feature_ids, directions, strict=True)),
             prompt_ids=[
                 subject.tokenizer(prompt)["input_ids"]
                 for prompt in spec.study.steering.neutral_prompts

@@ -14,12 +14,20 @@ STEERING_SUMMARIES = Table(
     name="steering_summaries",
     stage="steering",
     description=(
-        "Steering scores of a feature pooled over target KLs and texts, by sign and way of pooling"
+        "Steering scores of a feature pooled over target KLs and texts, by judged label, sign and "
+        "way of pooling"
     ),
     columns=(
         SITE,
         FIT,
         FEATURE_ID,
+        Column(
+            "label_kind",
+            "VARCHAR",
+            "Which of steering.judged_labels: input; output, of texts of sign + what the feature "
+            "promotes, of sign - what subtracting it promotes. NULL in rows from before 0.6.0",
+            nullable=True,
+        ),
         _POOLED_SIGN,
         Column(
             "pooling",
@@ -30,7 +38,12 @@ STEERING_SUMMARIES = Table(
             "setting that is best on the texts of the other parity of text_index; mean_kl: all "
             "settings and texts alike",
         ),
-        Column("label", "VARCHAR", "The concept that the judge was asked about", nullable=True),
+        Column(
+            "label",
+            "VARCHAR",
+            "The concept that the judge was asked about; NULL where there is none, or several",
+            nullable=True,
+        ),
         Column(
             "score",
             "DOUBLE",
@@ -119,7 +132,7 @@ STEERING_SUMMARIES = Table(
             "ok; partial: texts not judged, base texts missing, or one half only; none: no score"
         ),
     ),
-    key=("site", "fit", "feature_id", "sign", "pooling"),
+    key=("site", "fit", "feature_id", "label_kind", "sign", "pooling"),
     partition_by=("site", "fit"),
 )
 
@@ -149,13 +162,14 @@ JUDGE_FREE_SCORES = Table(
             "input_score",
             "DOUBLE",
             "Share of the top contexts whose peak token is among the first 20 tokens of the "
-            "vocabulary projection of sign·direction; the same for all targets",
+            "vocabulary projection of sign·direction; the same for all targets; NULL below 5 "
+            "contexts",
             "share",
             nullable=True,
             minimum=0.0,
             maximum=1.0,
         ),
-        Column("n_contexts", "INTEGER", "Contexts of that share", nullable=True, minimum=0),
+        Column("n_contexts", "INTEGER", "Top contexts that there are", nullable=True, minimum=0),
         Column(
             "output_score",
             "DOUBLE",

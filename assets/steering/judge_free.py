@@ -26,7 +26,7 @@ from assets.shared.row_reuse import reusable_rows, row_fingerprint
 from assets.steering.calibration import SIGN_FACTORS
 from assets.steering.feature_tables import JUDGE_FREE_SCORES
 from assets.steering.forward_count import count_forward_tokens
-from assets.steering.input_score import InputScore
+from assets.steering.input_score import FEWEST_CONTEXTS, InputScore
 from assets.steering.label_logprob import label_logprob_gains
 from assets.steering.output_score import mean_output_scores
 
@@ -223,6 +223,9 @@ def _why(case: _Case, read: InputScore | None, missing: Sequence[str]) -> list[s
     reasons: list[str] = []
     if read is None:
         reasons.append("input_score: no vocabulary projection or no contexts")
+    elif read.value is None:
+        few = f"{read.n_contexts} contexts; expected {FEWEST_CONTEXTS} at least (evidence.n_top)"
+        reasons.append(f"input_score: not attempted, {few}")
     if case.calibration["strength"] is None:
         what = ", ".join(name for name in missing if name != "input_score")
         why = f"calibration {case.calibration['status']}, {case.calibration['reason']}"

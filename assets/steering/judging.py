@@ -1,7 +1,9 @@
 """Steering scores: a judge's ratings of steered texts, and what they add up to.
 
 A text is rated 0–2 for showing the feature's label (concept) and 0–2 for fluency; its score is the
-harmonic mean 2cf/(c + f), and 0 where either is 0, as in AxBench (arXiv 2501.17148, sec. 3.3).
+harmonic mean 2cf/(c + f), and 0 where either is 0, as in AxBench (arXiv 2501.17148, sec. 3.3). Each
+kind of label that is judged (judged_labels.py) gives a text a row; its fluency is asked for once.
+A text that the model ended at once shows no concept and is no text: 0 by definition, unasked.
 
 Two ways to read a rating. `json`: the integer that the judge writes. `graded`: the expected rating
 Σ r·p(r) / Σ p(r) under the probabilities of its first answer token, r ∈ {0, 1, 2} (Liu et al.,
@@ -13,27 +15,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from assets.labels.chosen_labels import chosen_labels
 from assets.labels.judging import MIN_ANSWER_MASS
 from assets.shared.chat import Chat, ChatReply, ChatRequest
-from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT, RATINGS, Judge
-from assets.steering.tables import STEERING_SCORES
+from assets.steering.judge_prompt import RATINGS, Judge
+from assets.steering.judged_labels import ConceptLabel, Labels, kinds_by_sign, label_of
+from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT
+from assets.steering.tables import BASE_SIGN, EMPTY, NOT_REACHED, STEERING_SCORES
 
 _KEY = ("feature_id", "sign", "target_kl_nats", "text_index")
-
-
-@dataclass(frozen=True)
-class ConceptLabel:
-    """The concept a feature is judged on, and which kind of label it is."""
-
-    label: str
-    kind: str
 
 
 @dataclass(frozen=True)
@@ -42,18 +37,6 @@ class Rating:
 
     value: float | None
     reason: str | None = None
-
-
-def labels_to_judge(labels: pl.DataFrame) -> dict[int, ConceptLabel]:
-    """The label that stands for each feature (labels/chosen_labels.py), where there is one.
-
-    `labels` are rows of the table of one fit. Texts of the other features become not_attempted.
-    """
-    return {
-        feature_id: ConceptLabel(chosen.label, chosen.kind)
-        for feature_id, chosen in chosen_labels(labels).items()
-        if chosen.label is not None and chosen.kind is not None
-    }
 
 
 def harmonic_mean(concept: float, fluency: float) -> float:
@@ -73,38 +56,42 @@ def read_rating(reply: ChatReply, judge: Judge) -> Rating:
 
 
 def build_requests(
-    texts: pl.DataFrame, labels: Mapping[int, ConceptLabel], judge: Judge
+    texts: pl.DataFrame, labels: Labels, judge: Judge, judged: Sequence[str] = ("input",)
 ) -> list[ChatRequest]:
     """Each request once, in a fixed order: concept and fluency of every text that can be judged.
 
-    `texts` are rows of `steered_texts`; those without a text, or whose feature has no label, ask
-    nothing. Equal requests (a base text's fluency is asked for by many features) are made once.
+    `texts` are rows of `steered_texts`; those without a text, or without a label of a kind that is
+    `judged`, ask nothing. Equal requests (a text's fluency for each kind of label, a base text's by
+    many features) are made once.
     """
     requests: dict[str, ChatRequest] = {}
-    for row in texts.iter_rows(named=True):
-        for request in _requests_of(row, labels, judge) or ():
+    for row, label in _to_judge(texts, labels, judged):
+        for request in _requests_of(row, label, judge) or ():
             requests.setdefault(_identity(request), request)
     return list(requests.values())
 
 
 def score_texts(
     texts: pl.DataFrame,
-    labels: Mapping[int, ConceptLabel],
+    labels: Labels,
     replies: Sequence[ChatReply],
     judge: Judge,
+    judged: Sequence[str] = ("input",),
 ) -> pl.DataFrame:
-    """Rows of `steering_scores` without partition columns, one for each row of `texts`.
+    """Rows of `steering_scores` without partition columns, one for each text and kind of label.
 
-    `replies` answer `build_requests(texts, labels, judge)` in order; ValueError where their number
+    `replies` answer `build_requests` of the same arguments in order; ValueError where their number
     differs.
     """
-    requests = build_requests(texts, labels, judge)
+    requests = build_requests(texts, labels, judge, judged)
     if len(requests) != len(replies):
         raise ValueError(
             f"{len(replies)} replies for {len(requests)} judge requests; expected one each"
         )
     answers = {_identity(request): reply for request, reply in zip(requests, replies, strict=True)}
-    rows = [_score_row(row, labels, answers, judge) for row in texts.iter_rows(named=True)]
+    rows = [
+        _score_row(row, label, answers, judge) for row, label in _to_judge(texts, labels, judged)
+    ]
     schema = {
         c.name: c.polars_type
         for c in STEERING_SCORES.columns
@@ -115,27 +102,40 @@ def score_texts(
 
 def judge_texts(
     texts: pl.DataFrame,
-    labels: Mapping[int, ConceptLabel],
+    labels: Labels,
     chat: Chat,
     *,
     judge: Judge,
+    judged: Sequence[str] = ("input",),
     purpose: str = "steering",
 ) -> tuple[pl.DataFrame, list[ChatReply]]:
-    """The rows of `steering_scores`, and the replies they were read from."""
-    replies = chat.complete(build_requests(texts, labels, judge), purpose=purpose)
-    return score_texts(texts, labels, replies, judge), replies
+    """The rows of `steering_scores`, and the replies they were read from.
+
+    `judged` are input, output or both: the labels that the concept is judged on.
+    """
+    replies = chat.complete(build_requests(texts, labels, judge, judged), purpose=purpose)
+    return score_texts(texts, labels, replies, judge, judged), replies
 
 
 def _identity(request: ChatRequest) -> str:
     return f"{request.prompt_name}:{request.request_hash('')}"
 
 
+def _to_judge(
+    texts: pl.DataFrame, labels: Labels, judged: Sequence[str]
+) -> Iterator[tuple[Mapping[str, Any], ConceptLabel]]:
+    """Every text with each label that it is judged on."""
+    kinds = kinds_by_sign(judged, set(texts["sign"]) - {BASE_SIGN})
+    for row in texts.iter_rows(named=True):
+        for kind in kinds[row["sign"]]:
+            yield row, label_of(labels, row["feature_id"], kind)
+
+
 def _requests_of(
-    row: Mapping[str, Any], labels: Mapping[int, ConceptLabel], judge: Judge
+    row: Mapping[str, Any], label: ConceptLabel, judge: Judge
 ) -> tuple[ChatRequest, ChatRequest] | None:
-    """The concept and the fluency request of one text, or None where it cannot be judged."""
-    label = labels.get(row["feature_id"])
-    if row["status"] != "ok" or row["text"] is None or label is None:
+    """The concept and the fluency request of one text, or None where the judge is not asked."""
+    if row["status"] != "ok" or label.label is None:
         return None
     passage = f"{row['prompt']}{row['text']}"
     return (
@@ -146,26 +146,21 @@ def _requests_of(
 
 def _score_row(
     row: Mapping[str, Any],
-    labels: Mapping[int, ConceptLabel],
+    label: ConceptLabel,
     answers: Mapping[str, ChatReply],
     judge: Judge,
 ) -> dict[str, Any]:
-    label = labels.get(row["feature_id"])
     scored: dict[str, Any] = {name: row[name] for name in _KEY}
-    scored |= {
-        "label": label.label if label else None,
-        "label_kind": label.kind if label else None,
-        "judge": judge,
-        "status": "not_attempted",
-    }
-    requests = _requests_of(row, labels, judge)
+    scored |= {"label": label.label, "label_kind": label.kind, "judge": judge}
+    if label.label is None:
+        return scored | {"status": "not_attempted", "reason": label.reason}
+    if row["status"] == EMPTY:
+        reason = f"0 without asking: {row['reason']}"
+        zeros = dict.fromkeys(("concept_rating", "fluency_rating", "score"), 0.0)
+        return scored | zeros | {"status": "ok", "reason": reason}
+    requests = _requests_of(row, label, judge)
     if requests is None:
-        scored["reason"] = (
-            "the feature has no label to judge the text on"
-            if label is None
-            else f"no text: {row['reason']}"
-        )
-        return scored
+        return scored | {"status": NOT_REACHED, "reason": f"no text: {row['reason']}"}
     failures: list[str] = []
     for part, request in zip(("concept", "fluency"), requests, strict=True):
         reply = answers[_identity(request)]

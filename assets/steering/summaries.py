@@ -1,5 +1,7 @@
 """Steering scores of a feature pooled over signs, target KLs and texts: one number, and which.
 
+Each of the labels that texts are judged on (input, output by sign) is pooled by itself.
+
 Texts are numbered, and text i has the same prompt and seed in every setting (sign and target KL)
 and among the unsteered base texts. With s(c, i) the judge's score of text i in setting c, and C the
 settings of one sign ("either": of both), the three poolings are
@@ -12,9 +14,9 @@ settings of one sign ("either": of both), the three poolings are
 
 A setting is chosen only if at least half of the texts that it is chosen on were judged: the best of
 few texts is luck. The gain is the mean over the texts used of s(c, i) less the score of base text i
-for the same label; a text whose base text was not judged is left out of the gain. Intervals are
-percentile bootstraps over text numbers (steered and base text are drawn together), the chosen
-settings held fixed. A text that was not judged is left out and counted, never 0.
+for the label that c is judged on; a text whose base text was not judged is left out of the gain.
+Intervals are percentile bootstraps over text numbers (steered and base text are drawn together),
+the chosen settings held fixed. A text that was not judged is left out and counted, never 0.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from assets.steering.feature_tables import STEERING_SUMMARIES
+from assets.steering.judged_labels import judged_label
+from assets.steering.tables import BASE_SIGN
 
 POOLINGS = ("best_kl", "best_kl_held_out", "mean_kl")
 EITHER = "either"
-_BASE_SIGN = "0"
 _MOST_REASONS = 3
 
 _Setting = tuple[str, float]
@@ -39,17 +42,23 @@ _Setting = tuple[str, float]
 
 @dataclass(frozen=True)
 class _Settings:
-    """One feature's scores in some settings, NaN where a text was not judged."""
+    """One feature's scores in some settings, NaN where a text was not judged.
+
+    `base` are the base texts' for the label of each setting; `labels` are these.
+    """
 
     names: tuple[_Setting, ...]
+    labels: tuple[str | None, ...]
     scores: Float[np.ndarray, "n_settings n_texts"]
     concept: Float[np.ndarray, "n_settings n_texts"]
     fluency: Float[np.ndarray, "n_settings n_texts"]
+    base: Float[np.ndarray, "n_settings n_texts"]
 
     def of_sign(self, sign: str) -> _Settings:
         rows = [i for i, (own, _) in enumerate(self.names) if sign in (own, EITHER)]
-        names = tuple(self.names[i] for i in rows)
-        return _Settings(names, self.scores[rows], self.concept[rows], self.fluency[rows])
+        names, labels = (tuple(of[i] for i in rows) for of in (self.names, self.labels))
+        parts = (self.scores, self.concept, self.fluency, self.base)
+        return _Settings(names, labels, *(part[rows] for part in parts))  # pyright: ignore
 
 
 @dataclass(frozen=True)
@@ -65,29 +74,30 @@ def steering_summaries(
 ) -> pl.DataFrame:
     """Rows of `steering_summaries` without partition columns.
 
-    `scores` are the rows of `steering_scores` of one fit. Each feature gets a row for every sign
-    that it was steered with and for "either", and every pooling.
+    `scores` are the rows of `steering_scores` of one fit. Each feature gets a row for every judged
+    label, every sign that it was steered with and "either", and every pooling.
     """
     rows: list[dict[str, Any]] = []
-    for (feature_id,), of_feature in scores.sort("feature_id").group_by(
-        "feature_id", maintain_order=True
+    for key, group in (
+        scores.with_columns(judged=judged_label(pl.col("label_kind")))
+        .sort("feature_id", "judged")
+        .group_by("feature_id", "judged", maintain_order=True)
     ):
-        rows += _feature_rows(of_feature, n_bootstrap, confidence, seed, feature_id)
+        named = dict(zip(("feature_id", "label_kind"), key, strict=True))
+        rows += [named | row for row in _feature_rows(group, n_bootstrap, confidence, seed)]
     schema = STEERING_SUMMARIES.empty().drop(STEERING_SUMMARIES.partition_by).schema
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _feature_rows(
-    rows: pl.DataFrame, n_bootstrap: int, confidence: float, seed: int, feature_id: Any
+    rows: pl.DataFrame, n_bootstrap: int, confidence: float, seed: int
 ) -> list[dict[str, Any]]:
-    steered = rows.filter(pl.col("sign") != _BASE_SIGN)
+    """Rows of one feature and judged label, without these."""
+    steered = rows.filter(pl.col("sign") != BASE_SIGN)
     numbers = sorted(rows["text_index"].unique().to_list())
-    every = _settings(steered, numbers)
-    base = _settings(rows.filter(sign=_BASE_SIGN), numbers)
-    base_scores = base.scores[0] if len(base.names) else np.full(len(numbers), np.nan)
+    every = _settings(steered, rows.filter(sign=BASE_SIGN), numbers)
     draws = _draws(len(numbers), n_bootstrap, seed)
     signs = [*sorted({sign for sign, _ in every.names}), EITHER]
-    label = rows["label"].drop_nulls().first() if rows["label"].null_count() < len(rows) else None
     made = []
     for sign in signs:
         settings = every.of_sign(sign)
@@ -98,30 +108,43 @@ def _feature_rows(
         }
         for pooling in POOLINGS:
             pooled = _pool(settings, np.array(numbers), pooling)
-            row = {"feature_id": feature_id, "sign": sign, "pooling": pooling, "label": label}
+            row = {"sign": sign, "pooling": pooling, "label": _label(settings, pooled)}
             row |= coverage
-            row |= _measured(settings, pooled, base_scores, draws, confidence)
-            compared = pooled.is_used & ~np.isnan(base_scores)
+            row |= _measured(settings, pooled, draws, confidence)
+            compared = pooled.is_used & ~np.isnan(settings.base)
             notes = _notes(pooled, np.array(numbers), compared, pooling)
             made.append(row | _status(row, asked, pooling, notes))
     return made
 
 
-def _settings(rows: pl.DataFrame, numbers: Sequence[int]) -> _Settings:
-    names = tuple(sorted(set(rows.select("sign", "target_kl_nats").iter_rows())))
+def _settings(rows: pl.DataFrame, base: pl.DataFrame, numbers: Sequence[int]) -> _Settings:
+    """Scores of steered texts, and of base texts for the same labels."""
+    kinds: dict[_Setting, str | None] = {}
+    labels: dict[str | None, str | None] = {}
+    for sign, target, kind, label in rows.select(
+        "sign", "target_kl_nats", "label_kind", "label"
+    ).iter_rows():
+        kinds[sign, target], labels[kind] = kind, label
+    names = tuple(sorted(kinds))
     place = {name: i for i, name in enumerate(names)}
     column = {number: i for i, number in enumerate(numbers)}
-    values = {
-        name: np.full((len(names), len(numbers)), np.nan)
-        for name in ("score", "concept_rating", "fluency_rating")
-    }
-    for row in rows.iter_rows(named=True):
-        if row["score"] is None:
-            continue
+    scores, concept, fluency, of_base = np.full((4, len(names), len(numbers)), np.nan)
+    for row in rows.drop_nulls("score").iter_rows(named=True):
         where = place[row["sign"], row["target_kl_nats"]], column[row["text_index"]]
-        for name, matrix in values.items():
-            matrix[where] = row[name]
-    return _Settings(names, values["score"], values["concept_rating"], values["fluency_rating"])
+        scores[where] = row["score"]
+        concept[where], fluency[where] = row["concept_rating"], row["fluency_rating"]
+    for row in base.drop_nulls("score").iter_rows(named=True):
+        same_label = [i for i, name in enumerate(names) if kinds[name] == row["label_kind"]]
+        of_base[same_label, column[row["text_index"]]] = row["score"]
+    of_names = tuple(labels[kinds[name]] for name in names)
+    return _Settings(names, of_names, scores, concept, fluency, of_base)
+
+
+def _label(settings: _Settings, pooled: _Pooled) -> str | None:
+    """The label that the pooled settings, or else all of them, have in common."""
+    of_name = dict(zip(settings.names, settings.labels, strict=True))
+    found = {of_name[name] for name in pooled.chosen or settings.names}
+    return found.pop() if len(found) == 1 else None
 
 
 def _best(settings: _Settings, columns: np.ndarray) -> int | None:
@@ -158,7 +181,6 @@ def _pool(settings: _Settings, numbers: Int[np.ndarray, " n_texts"], pooling: st
 def _measured(
     settings: _Settings,
     pooled: _Pooled,
-    base: Float[np.ndarray, " n_texts"],
     draws: Float[np.ndarray, "n_bootstrap n_texts"],
     confidence: float,
 ) -> dict[str, Any]:
@@ -179,11 +201,11 @@ def _measured(
         "target_kl_nats": targets.pop() if len(targets) == 1 else None,
         "chosen_sign": signs.pop() if len(signs) == 1 else None,
     }
-    compared = pooled.is_used & ~np.isnan(base)
+    compared = pooled.is_used & ~np.isnan(settings.base)
     if not compared.any():
         return row
-    gains = settings.scores - base
-    row["base_score"] = float(np.broadcast_to(base, compared.shape)[compared].mean())
+    gains = settings.scores - settings.base
+    row["base_score"] = float(settings.base[compared].mean())
     row["gain"] = float(gains[compared].mean())
     if len(draws) and compared.any(axis=0).sum() > 1:
         resampled = _weighted(draws, gains, compared)

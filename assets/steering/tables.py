@@ -15,13 +15,30 @@ _TARGET = Column(
     minimum=0.0,
 )
 _TEXT_INDEX = Column("text_index", "INTEGER", "Which of the texts", minimum=0)
+# What group_steering says of its rows, too.
+STEERED_AT = Column(
+    "steered_at",
+    "VARCHAR",
+    "Kind of activation site, in the layer of `site`, where the vector is added: the kind of "
+    "`site`, along the feature's direction; but mlp_out for mlp_hidden where the model has a norm "
+    "between the MLP and the residual stream (Gemma 2 and 3, OLMo 2), along the feature's decoder "
+    "direction: gain of the norm * (down projection of the feature), at unit length. NULL in rows "
+    "older than this column, all added at the kind of `site`",
+    nullable=True,
+)
 _TEXT_KEY = ("site", "fit", "feature_id", "sign", "target_kl_nats", "text_index")
+# Of the unsteered base texts.
+BASE_SIGN = "0"
+# Statuses of texts, and NOT_REACHED of their scores. Both are results: no rerun mends them, and
+# coverage counts them.
+NOT_REACHED = "not_reached"
+EMPTY = "empty"
 
 CALIBRATIONS = Table(
     name="calibrations",
     stage="steering",
     description=(
-        "Strength at which adding sign·strength·(unit feature direction) at the site, at all "
+        "Strength at which adding sign·strength·(unit feature direction) at `steered_at`, at all "
         "positions, moves the next-token distribution by the target KL, averaged over the study's "
         "neutral prompts"
     ),
@@ -31,10 +48,12 @@ CALIBRATIONS = Table(
         FEATURE_ID,
         Column("sign", "VARCHAR", "+ or -: sign of the direction, each calibrated by itself"),
         _TARGET,
+        STEERED_AT,
         Column(
             "strength",
             "DOUBLE",
-            "Multiple of the unit direction; NULL where the target was not reached",
+            "Multiple of the unit direction, so the L2 norm of what is added at `steered_at`; NULL "
+            "where the target was not reached",
             "activation",
             nullable=True,
             minimum=0.0,
@@ -57,7 +76,9 @@ CALIBRATIONS = Table(
             "token_logprob_gain",
             "DOUBLE",
             "Mean log-probability that steering adds to the feature's own tokens, at the last "
-            "prompt token (a judge-free output score); NULL where not computed",
+            "prompt token (a judge-free output score). In rows of either sign those are the ten "
+            "that + promotes most, so in rows of - it says how much is taken from them. NULL where "
+            "not computed",
             "nats",
             nullable=True,
         ),
@@ -82,7 +103,8 @@ STEERED_TEXTS = Table(
         Column(
             "strength",
             "DOUBLE",
-            "Multiple of the unit direction; 0 for base texts; NULL where not calibrated",
+            "L2 norm of what is added, at calibrations.steered_at; 0 for base texts; NULL where "
+            "not calibrated",
             "activation",
             nullable=True,
             minimum=0.0,
@@ -91,7 +113,10 @@ STEERED_TEXTS = Table(
         Column("text", "VARCHAR", "The continuation, without the prompt", nullable=True),
         Column("seed", "BIGINT", "Seed of this text's own generator", minimum=0),
         ROW_FINGERPRINT,
-        *status_columns("ok, not_attempted, empty: the model ended the text at once"),
+        *status_columns(
+            "ok; not_reached: no strength has the target KL (calibrations says why), so no text; "
+            "empty: the model ended the text at once"
+        ),
     ),
     key=_TEXT_KEY,
     partition_by=("site", "fit"),
@@ -102,7 +127,8 @@ STEERING_SCORES = Table(
     stage="steering",
     description=(
         "A judge's ratings of the steered texts: does the text show the feature's label, and is it "
-        "fluent; score is their harmonic mean, 0 where either is 0, NULL where a call failed"
+        "fluent; score is their harmonic mean, 0 where either is 0, NULL where a call failed. A "
+        "row a text and kind of label that it is judged on (steering.judged_labels)"
     ),
     columns=(
         SITE,
@@ -112,7 +138,13 @@ STEERING_SCORES = Table(
         _TARGET,
         _TEXT_INDEX,
         Column("label", "VARCHAR", "The concept that the judge was asked about", nullable=True),
-        Column("label_kind", "VARCHAR", "Which of the feature's labels that is", nullable=True),
+        Column(
+            "label_kind",
+            "VARCHAR",
+            "Which of the feature's labels that is: input; output (of texts of sign +) or "
+            "output_minus (of sign -); base texts have a row of each",
+            nullable=True,
+        ),
         Column(
             "concept_rating",
             "DOUBLE",
@@ -145,9 +177,12 @@ STEERING_SCORES = Table(
         Column("concept_request_hash", "VARCHAR", "llm_calls.request_hash", nullable=True),
         Column("fluency_request_hash", "VARCHAR", "llm_calls.request_hash", nullable=True),
         Column("judge", "VARCHAR", "graded (expected rating) or json (written rating)"),
-        *status_columns("ok, not_attempted, failed"),
+        *status_columns(
+            "ok (with a reason: an empty text, 0 without asking); not_attempted (no label of the "
+            "kind); not_reached (no text); failed"
+        ),
     ),
-    key=_TEXT_KEY,
+    key=(*_TEXT_KEY, "label_kind"),
     partition_by=("site", "fit"),
 )
 

@@ -1,7 +1,7 @@
 """Which texts are written: from calibrations to rows to generate, and back to table rows.
 
 Text i of every feature continues neutral prompt i (in turn) with seed + i, so that texts differ by
-the steering alone. Targets that were not reached keep their rows, as not_attempted with the
+the steering alone. Targets that were not reached keep their rows, as not_reached with the
 calibration's reason. Base texts (sign "0", target 0, strength 0) are written once and repeated for
 each feature: its judge scores on them say how much of its label the model writes unsteered.
 
@@ -24,9 +24,8 @@ from torch import Tensor
 from assets.shared.row_reuse import reusable_rows, row_fingerprint
 from assets.steering.calibration import SIGN_FACTORS
 from assets.steering.generation import SamplingSettings, SteeredRow
-from assets.steering.tables import STEERED_TEXTS
+from assets.steering.tables import BASE_SIGN, EMPTY, NOT_REACHED, STEERED_TEXTS
 
-BASE_SIGN = "0"
 BASE_TARGET = 0.0
 
 
@@ -49,10 +48,10 @@ class TextPlan:
 
     @property
     def rows_computed(self) -> int:
-        return len(self.table_rows) - self.rows_reused - self._rows_not_attempted
+        return len(self.table_rows) - self.rows_reused - self._rows_not_reached
 
     @property
-    def _rows_not_attempted(self) -> int:
+    def _rows_not_reached(self) -> int:
         return sum(row["row_fingerprint"] is None for row in self.table_rows)
 
 
@@ -166,10 +165,10 @@ def texts_frame(plan: TextPlan, texts: Sequence[str]) -> pl.DataFrame:
     rows = []
     for row in plan.table_rows:
         if row["row_fingerprint"] is None:
-            rows.append(row | {"text": None, "status": "not_attempted"})
+            rows.append(row | {"text": None, "status": NOT_REACHED})
         elif not known[row["row_fingerprint"]].strip():
             reason = "the model ended the text before its first word"
-            rows.append(row | {"text": None, "status": "empty", "reason": reason})
+            rows.append(row | {"text": None, "status": EMPTY, "reason": reason})
         else:
             rows.append(row | {"text": known[row["row_fingerprint"]], "status": "ok"})
     return pl.DataFrame(rows, schema=STEERED_TEXTS.empty().drop(STEERED_TEXTS.partition_by).schema)

@@ -21,7 +21,8 @@ def _summaries(rows: FeatureRows) -> list[Step]:
             f"{number_text(row['score'])} of 2, {number_text(row['gain'])} ({interval}) over "
             f"unsteered texts, {row['n_judged']} of {row['n_expected']} texts judged"
         )
-        text = f"{row['pooling']}, sign {row['sign']}: {said_of(row, said)}"
+        judged = "" if row["label_kind"] is None else f"{row['label_kind']} label, "
+        text = f"{judged}{row['pooling']}, sign {row['sign']}: {said_of(row, said)}"
         steps.append(Step("steering_summary", text, facts_of(row), made))
     return steps
 

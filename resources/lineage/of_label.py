@@ -22,10 +22,12 @@ def label_steps(rows: FeatureRows) -> list[Step]:
     labels = rows.rows(LABELS)
     # Prompts of the other style, words, have no place for near misses.
     has_contrast = any((row["prompt_name"] or "").endswith("_contexts") for row in labels)
-    contexts, promoted = _contexts_step(rows, made, has_contrast), _promoted_step(rows)
+    contexts = _contexts_step(rows, made, has_contrast)
+    promoted, of_minus = (_promoted_step(rows, sign) for sign in "+-")
     evidence = {
         "input": (contexts,),
         "output": (promoted,),
+        "output_minus": (of_minus,),
         "combined": (contexts, promoted),
         "token_summary": (contexts,),
     }
@@ -92,8 +94,8 @@ def _context_step(row: Mapping[str, Any], document: Mapping[str, Any] | None) ->
     )
 
 
-def _promoted_step(rows: FeatureRows) -> Step:
-    tokens = [row["token"] for row in rows.rows(VOCAB_PROJECTION, sign="+")]
+def _promoted_step(rows: FeatureRows, sign: str) -> Step:
+    tokens = [row["token"] for row in rows.rows(VOCAB_PROJECTION, sign=sign)]
     return Step(
         "promoted_tokens",
         ", ".join(repr(token) for token in tokens[:N_TOKENS]) or "none",

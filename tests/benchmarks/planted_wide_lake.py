@@ -15,7 +15,8 @@ from assets.labels.score_prompts import LABEL_FITS_MARKS, LABEL_FITS_TEXT
 from assets.labels.tables import LABELS, LLM_CALLS
 from assets.shared.schema import Table
 from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT
-from resources.lake import Commit, Lake
+from resources.lake import Lake
+from resources.lake_commit import Commit
 from resources.study import FitSpec
 
 LABEL_PROMPTS = (CONTEXTS_INPUT, CONTEXTS_OUTPUT, CONTEXTS_COMBINED)
@@ -46,6 +47,11 @@ def plant_rows(lake: Lake, specs: Sequence[FitSpec], *, n_features: int, llm_mod
     )
     for table, frame in frames.items():
         lake.append({table: frame}, Commit(table.name, "planted", "run-1"))
+
+
+def n_rows(n_features: int) -> dict[str, int]:
+    """Rows that `plant_rows` leaves in every partition, by table."""
+    return {table.name: len(some) for table, some in _rows(n_features)}
 
 
 def _rows(n_features: int) -> list[tuple[Table, pl.DataFrame]]:

@@ -8,14 +8,14 @@ import io
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from benchmarks.planted_wide_lake import plant_rows
+from benchmarks.planted_wide_lake import n_rows, plant_rows
 from planted_ledger import PlantedWorld, planted_states
 from rich.console import Console
 
@@ -78,11 +78,12 @@ class Planning:
         self.studies = StudiesResource(folder=str(root / "studies"))
         self.models = SubjectModelResource(cache_folder=str(root / "cache"))
 
-    def made(self) -> list[FitSpec]:
+    def made(self, n_rows: Mapping[str, int] | None = None) -> list[FitSpec]:
         """Leaves a lake whose ledger says that the study as it stands was made; its fits."""
         study = self.studies.study("wide")
         revision = self.models.revision(study.models[0])
-        states = planted_states(study, PlantedWorld(self.root / "studies", revision=revision))
+        world = PlantedWorld(self.root / "studies", revision=revision)
+        states = planted_states(study, world, n_rows)
         lake = Lake(self.root / "lake")
         Ledger(lake).append(states, run_id="run-1")
         lake.close()
@@ -146,7 +147,7 @@ def test_two_thousand_partitions_with_rows_are_planned_in_time(
 ) -> None:
     llm = {"model": "some-llm"}
     write_study(planning.root, llm=llm)
-    specs = planning.made()
+    specs = planning.made(n_rows(N_FEATURES))
     began = time.perf_counter()
     lake = Lake(planning.root / "lake")
     plant_rows(lake, specs, n_features=N_FEATURES, llm_model="some-llm")

@@ -7,11 +7,13 @@ from polars.testing import assert_frame_equal
 
 from assets.catalogue.changes import (
     CHANGES,
+    IDENTITY,
     KIND_OF_COLUMN,
     LABELS,
+    NOT_COMPARED,
     NOT_SCORES,
     SCORES,
-    STATUSES,
+    STATES,
     changes_between,
     partition_changes,
 )
@@ -142,7 +144,36 @@ def test_a_run_that_changes_nothing_leaves_the_last_changes() -> None:
 
 def test_every_number_and_status_of_a_feature_is_compared_or_named_as_no_score() -> None:
     columns = FEATURES.empty().schema
-    assert set(LABELS) | set(NOT_SCORES) <= set(columns)
+    assert set(NOT_SCORES) <= set(columns)
     assert {name for name, kind in columns.items() if kind == pl.Float64} == {*SCORES, *NOT_SCORES}
-    assert set(STATUSES) == {"status", "label_status", "s_cd_status"}
     assert {"steering_gain", "concept_auroc", "label_auroc", "s_cd"} <= set(SCORES)
+
+
+def test_every_text_of_a_feature_is_a_label_a_state_its_identity_or_named_as_not_compared() -> None:
+    texts = [column.name for column in FEATURES.columns if column.sql_type == "VARCHAR"]
+    assert sorted([*LABELS, *STATES, *IDENTITY, *NOT_COMPARED]) == sorted(texts)
+    assert {"status", "reason", "label_status", "label_reason", "s_cd_status"} <= set(STATES)
+    assert {"label", "output_label", "combined_label", "token_summary"} <= set(LABELS)
+
+
+def test_what_is_the_same_for_a_whole_partition_or_left_out_is_no_change() -> None:
+    old = features(4)
+    for name in ("study", "model", "site_kind", "method", *NOT_COMPARED, *NOT_SCORES):
+        new = old.with_columns(pl.lit(None, old.schema[name]).alias(name))
+        assert changes_between(old, new).is_empty(), name
+
+
+@pytest.mark.parametrize("column", ["s_cd", "combined_label", "label_reason"])
+def test_a_column_that_the_older_rows_lack_is_left_out_and_the_others_are_compared(
+    column: str,
+) -> None:
+    old = features().with_columns(pl.lit("days").alias("label"))
+    new = features(6, 1).with_columns(pl.lit("days").alias("label"))
+    whole = changes_between(old, with_value(new, 2, label="weekdays"))
+    found = changes_between(old.drop(column), with_value(new, 2, label="weekdays"))
+    assert column in whole["column_name"].to_list()
+    assert_frame_equal(found, whole.filter(pl.col("column_name") != column))
+    nothing_else = old.with_columns(
+        pl.lit("x" if column != "s_cd" else 1.0, old.schema[column]).alias(column)
+    )
+    assert changes_between(old.drop(column), nothing_else).is_empty()

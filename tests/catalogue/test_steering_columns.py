@@ -1,7 +1,8 @@
-"""The catalogue's steering columns: the best setting of `steering_summaries`; and ablation."""
+"""The catalogue's steering columns: the poolings of `steering_summaries`; and ablation."""
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from planted_lineage import FIT, PARTITIONS, SITE, PlantedLake, rows
 
@@ -21,6 +22,7 @@ STUDY = {
     "site_kind": "mlp_hidden",
     "method": "snmf",
     "is_control": False,
+    "judged_label": "input",
 }
 
 
@@ -34,6 +36,18 @@ def test_a_lucky_text_is_not_the_steering_score(tmp_path: Path) -> None:
     planted = PlantedLake(tmp_path / "lake", has_ledger=False)
     planted.write("factorization", "fit", planted.fit_frames("cold", None))
     scores = scores_of(lucky, lambda *_: 0.25, n_texts=6)
+    # Judged on its output labels too, by which it scores more: they are not the first.
+    scores = pl.concat(
+        [
+            scores,
+            *(
+                scores_of(lambda *_: 1.75, lambda *_: 0.5, n_texts=6, kind=kind).filter(
+                    pl.col("sign").is_in(["0", sign])
+                )
+                for sign, kind in (("+", "output"), ("-", "output_minus"))
+            ),
+        ]
+    )
     given = rows(STEERING_SCORES, *scores.to_dicts())
     planted.write("steering", "fit", {STEERING_SCORES: given})
     summaries = rows(STEERING_SUMMARIES, *summarized(scores).to_dicts())
@@ -60,5 +74,17 @@ def test_a_lucky_text_is_not_the_steering_score(tmp_path: Path) -> None:
     assert steered["steering_strength"] == 7.0
     # The best setting on one half of the texts is that of the other half too.
     assert steered["steering_gain_held_out"] == pytest.approx(0.75)
+    # By sign, the lucky text of + at 0.5 being no setting to choose: 0.5 - 0.25 and 1 - 0.25.
+    best = ("steering_gain_plus", "steering_gain_minus")
+    assert [steered[name] for name in best] == pytest.approx([0.25, 0.75])
+    # Means take every judged text: + has 12 of 0.5 and one of 2, - has 12 of 0.5 and 6 of 1.
+    means = ("steering_gain_mean", "steering_gain_mean_plus", "steering_gain_mean_minus")
+    expected = [20 / 31 - 0.25, 8 / 13 - 0.25, 12 / 18 - 0.25]
+    assert [steered[name] for name in means] == pytest.approx(expected)
+    assert [other[name] for name in (*best, *means)] == [None] * 5
     assert (steered["ablation_selectivity"], other["ablation_selectivity"]) == (0.5, None)
+    assert (steered["ablation_selectivity_null"], other["ablation_selectivity_null"]) == (0.1, None)
     assert other["steering_score"] is None and other["steering_gain"] is None
+    of_output = {**PARTITIONS["fit"], **STUDY, "judged_label": "output"}
+    judged = planted.lake.query(FEATURES_QUERY, of_output).filter(feature_id=3).to_dicts()[0]
+    assert (judged["steering_score"], judged["steering_gain"]) == (1.75, 1.25)

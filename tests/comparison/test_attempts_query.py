@@ -22,6 +22,7 @@ from assets.steering.feature_tables import JUDGE_FREE_SCORES
 from assets.steering.tables import STEERING_SCORES
 
 SITE, FIT = "toy:tiny@L00.mlp_hidden", "snmf-k009"
+PARAMETERS = {"site": SITE, "judged_label": "input"}
 Given = Mapping[Table, list[dict[str, Any]]]
 
 
@@ -34,7 +35,7 @@ def attempted(given: Given, n_features: int = 9) -> dict[str, int]:
         schema = {column.name: column.polars_type for column in table.columns}
         whole = [{name: None for name in schema} | {"site": SITE, "fit": FIT} | r for r in rows]
         connection.register(table.name, pl.DataFrame(whole, schema=schema).to_arrow())
-    found = connection.execute(ATTEMPTS_QUERY, {"site": SITE}).fetchall()
+    found = connection.execute(ATTEMPTS_QUERY, PARAMETERS).fetchall()
     assert {fit for fit, _, _ in found} <= {FIT}
     return {metric: n for _, metric, n in found}
 
@@ -59,7 +60,14 @@ def test_a_failure_was_attempted_and_what_lies_beyond_a_cap_was_not() -> None:
                 negatives="random",
                 is_shuffled=False,
             ),
-            STEERING_SCORES: by_status("ok", "failed", "not_attempted", sign="0"),
+            STEERING_SCORES: [
+                *by_status("ok", "failed", "not_attempted", "ok", sign="0", label_kind="input"),
+                # A sign counts for whom it was tried on, whether or not its strength was found.
+                *by_status("ok", "failed", "not_attempted", sign="+", label_kind="input"),
+                *by_status("not_reached", sign="-", label_kind="input"),
+                # Judged on another label, which the metrics are not of.
+                *by_status(*["ok"] * 6, sign="-", label_kind="output_minus"),
+            ],
             ABLATION_EFFECTS: by_status(
                 "ok", "inactive", "not_measured", ablation="zero", is_null=False
             ),
@@ -71,10 +79,13 @@ def test_a_failure_was_attempted_and_what_lies_beyond_a_cap_was_not() -> None:
     )
     assert found == {
         "concept_auroc": 4,
-        "s_cd": 3,
+        **dict.fromkeys(("s_cd", "generated_auroc"), 3),
         "label_auroc": 4,
-        **dict.fromkeys(("steering_score", "steering_gain", "steering_gain_held_out"), 2),
-        "ablation_selectivity": 2,
+        **dict.fromkeys(("steering_score", "steering_gain", "steering_gain_held_out"), 3),
+        "steering_gain_mean": 3,
+        **dict.fromkeys(("steering_gain_plus", "steering_gain_mean_plus"), 2),
+        **dict.fromkeys(("steering_gain_minus", "steering_gain_mean_minus"), 1),
+        **dict.fromkeys(("ablation_selectivity", "ablation_selectivity_null"), 2),
         "input_score": 5,
         "output_score": 5,
         "label_logprob_gain": 3,
@@ -84,7 +95,7 @@ def test_a_failure_was_attempted_and_what_lies_beyond_a_cap_was_not() -> None:
 
 def test_a_feature_counts_once_however_many_rows_it_has() -> None:
     texts = [
-        {"feature_id": 1, "sign": sign, "text_index": i, "status": status}
+        {"feature_id": 1, "sign": sign, "text_index": i, "status": status, "label_kind": "input"}
         for sign, status in (("0", "ok"), ("+", "not_attempted"), ("-", "failed"))
         for i in range(3)
     ]
@@ -128,4 +139,4 @@ def test_only_declared_columns_are_read() -> None:
     known = any_rows(FEATURES, 3, 0).select("feature_id")
     known = known.with_columns(site=pl.lit(SITE), fit=pl.lit(FIT))
     connection.register(FEATURES.name, known.to_arrow())
-    connection.execute(ATTEMPTS_QUERY, {"site": SITE})
+    connection.execute(ATTEMPTS_QUERY, PARAMETERS)

@@ -18,6 +18,7 @@ from assets.shared.content_hash import column_versions
 from tests.comparison.planted_fits import NO_ATTEMPTS, NOT_SHUFFLED, PARTITION, features_of
 
 CONFIG = ComparisonConfig(n_bootstrap=300)
+OWN_NULL = "ablation_selectivity_null"
 METHODS = {
     "snmf-k004": ("snmf", False),
     "sae-k004": ("sae", False),
@@ -117,6 +118,28 @@ def test_coverage_is_of_the_features_attempted_and_tells_caps_from_failures() ->
     assert (stale["n_attempted"], stale["coverage"]) == (3, 1.0)
 
 
+def test_a_metric_s_own_null_has_its_mean_beside_it() -> None:
+    features = features_of("snmf-k004", [0.4, 0.2, None], metric="ablation_selectivity")
+    features = features.with_columns(pl.Series("ablation_selectivity_null", [0.1, 0.3, None]))
+    outcome = pl.DataFrame({"fit": ["snmf-k004"], "status": ["ok"], "reason": [None]})
+    fits = compared_fits({"snmf-k004": ("snmf", False)}, features, outcome)
+    attempts = pl.DataFrame(
+        [("snmf-k004", name, 3) for name in ("ablation_selectivity", OWN_NULL)],
+        schema=NO_ATTEMPTS.schema,
+        orient="row",
+    )
+    none = pl.DataFrame()
+    rows = method_rows(fits, none, none, none, attempts, CONFIG)
+    METHOD_COMPARISON.conform(rows, PARTITION)
+    own, null = (
+        rows.filter(metric=name).row(0, named=True) for name in ("ablation_selectivity", OWN_NULL)
+    )
+    assert (own["value"], null["value"]) == pytest.approx((0.3, 0.2))
+    assert (null["n"], null["n_attempted"], null["higher_is_better"]) == (2, 3, None)
+    columns = overview.method_table(rows).splitlines()[0].split(" | ")
+    assert columns.index(OWN_NULL) == columns.index("ablation_selectivity") + 1
+
+
 def test_a_fit_that_failed_or_was_not_made_keeps_its_rows_with_the_reason() -> None:
     failed, never = row("sae-k004", "concept_auroc"), row("pca-k004", "explained_variance")
     assert (failed["status"], failed["reason"]) == ("failed", "the fit failed: too few tokens")
@@ -171,6 +194,15 @@ def test_what_people_see_first_names_controls_coverage_and_tests() -> None:
     significance = overview.significance_table(significance_rows(site(), CONFIG))
     assert "| snmf-k004 | concept_auroc | – | 3 | 4 |" in significance
     assert overview.tests_table(paired_test_rows(site(), NOT_SHUFFLED, CONFIG)).count("\n") == 1
+
+
+def test_panels_stand_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = rows_of_site()
+    n_panels = rows.filter(pl.col("value").is_not_null())["metric"].n_unique()
+    assert n_panels == 5
+    monkeypatch.setattr(overview, "PANELS_IN_A_ROW", 2)
+    plot = overview.method_plot(rows)
+    assert plot is not None and plot.count("![Fits by metric](") == 3
 
 
 def test_a_site_without_fits_gives_empty_tables() -> None:

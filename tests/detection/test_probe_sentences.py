@@ -32,11 +32,19 @@ NOT_PROBED = {1: "beyond max_features=2"}
 
 def test_the_strongest_features_with_a_label_are_probed() -> None:
     chosen = {i: ChosenLabel(f"label {i}", "input") for i in (1, 2, 3)}
-    chosen[4] = ChosenLabel(None, None, "no label: failed")
+    chosen[4] = ChosenLabel(None, None, "no label: the feature has no evidence")
     # 9 is of no row of `labels`; 4 has no label, and takes nobody's place.
     assert labels_to_probe(chosen, [4, 3, 9, 1, 2], 2) == {3: "label 3", 1: "label 1"}
     assert list(labels_to_probe(chosen, [4, 3, 9, 1, 2], None)) == [3, 1, 2]
     assert labels_to_probe(chosen, [3], 0) == {}
+
+
+def test_a_failed_label_moves_no_other_feature_up() -> None:
+    chosen = {i: ChosenLabel(f"label {i}", "input") for i in (1, 2, 3)}
+    whole = labels_to_probe(chosen, [3, 1, 2], 2)
+    chosen[3] = ChosenLabel(None, None, "no input label: failed, timeout", is_failed=True)
+    found = labels_to_probe(chosen, [3, 1, 2], 2)
+    assert found == {1: "label 1"} and found.items() <= whole.items()
 
 
 def write(task: ProbeTask, text: str | None = None, reason: str | None = None) -> ChatReply:
@@ -86,6 +94,20 @@ def test_all_goes_well() -> None:
     assert by_feature[0]["s_cd"] == pytest.approx(math.log(4), abs=0.15)
     assert by_feature[1]["status"] == "not_attempted"
     assert by_feature[1]["reason"] == "beyond max_features=2"
+
+
+def test_a_refusal_in_prose_is_a_failed_sentence_and_an_apology_is_one() -> None:
+    tasks = probe_requests(LABELS, CONFIG)
+    replies = [write(task) for task in tasks]
+    replies[0] = write(tasks[0], text="I'm sorry, but I can't help with that.")
+    replies[1] = write(tasks[1], text="As an AI language model, I cannot write this.")
+    replies[2] = write(tasks[2], text="I'm sorry I missed your call last night.")
+    rows = probe_sentence_rows(tasks, replies, CONFIG, not_probed={})
+    failed = rows.filter(status="failed")
+    assert failed["sentence_index"].to_list() == [0, 1] and failed["sentence"].null_count() == 2
+    for reason, said in zip(failed["reason"], replies, strict=False):
+        assert reason == f"refused in place of a sentence: {said.text!r}"
+    assert replies[2].text in rows["sentence"].to_list()
 
 
 def test_failed_and_repeated_sentences_are_rows_and_do_not_move_the_means() -> None:

@@ -25,7 +25,8 @@ def test_only_the_features_of_largest_potential_fire_and_none_below_zero() -> No
     )
     found = encoder.encode(TOKENS)
     for token, coefficients in zip(TOKENS, found, strict=True):
-        potentials = [float(w @ token + b) for w, b in zip(encoder.weights, encoder.bias)]
+        latents = zip(encoder.weights, encoder.bias, strict=True)
+        potentials = [float(weights @ token + bias) for weights, bias in latents]
         largest = sorted(range(5), key=lambda i: -potentials[i])[:2]
         expected = [max(0.0, p) if i in largest else 0.0 for i, p in enumerate(potentials)]
         assert coefficients.tolist() == pytest.approx(expected, abs=1e-5)

@@ -170,3 +170,25 @@ def test_a_group_without_members_keeps_a_row_that_says_so(model):
 def test_no_interventions_give_no_rows(model):
     assert steer(model, [], tokens_of("abc", (6, 17, 40))).is_empty()
     assert group_metadata(GROUP_STEERING.empty()) == {}
+
+
+def test_where_a_norm_stands_behind_the_mlp_groups_steer_after_it():
+    model = tiny_model("gemma2")
+    plan = plan_interventions("g", ["a", "b", "c"], members(), core_share=1, n_null_draws=1, seed=0)
+    options = {"target_kl_nats": 0.05, "max_strength_ratio": 1e4}
+    frame = steer(model, plan, tokens_of("abc", (6, 17, 40)), **options)
+    assert set(frame["steered_at"]) == {"mlp_out"} and set(frame["status"]) == {"ok"}
+    layer = model.model.layers[1]
+    for planned, row in zip(plan, frame.gather_every(3).iter_rows(named=True), strict=True):
+        added = layer.post_feedforward_layernorm(layer.mlp.down_proj(planned.direction))
+        added *= row["strength"] / added.norm()
+        gains = []
+        for prompt in PROMPTS:
+            inputs = torch.tensor([prompt])
+            base = model(inputs).logits[0, -1].log_softmax(-1)[6]
+            hook = layer.post_feedforward_layernorm.register_forward_hook(
+                lambda _, __, output, added=added: output + added
+            )
+            gains.append(float(model(inputs).logits[0, -1].log_softmax(-1)[6] - base))
+            hook.remove()
+        assert row["delta_logprob"] == pytest.approx(sum(gains) / len(gains), abs=2e-4)

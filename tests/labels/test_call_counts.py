@@ -32,7 +32,7 @@ EVIDENCE = EvidenceConfig(n_held_out=6, n_negative=6, n_hard_negative=6)
 )
 def test_the_count_is_that_of_the_requests(llm: LlmConfig, changes: dict) -> None:
     config = LabelsConfig().model_copy(update={"max_context_words": 4, **changes})
-    expected = label_call_counts(2, config, EVIDENCE, llm)
+    expected = label_call_counts(2, config, EVIDENCE, llm, llm)
     tasks = label_requests(contexts(2), VOCABULARY, config, features=[0, 1], llm=llm)
     requests = requests_of(tasks)
     labelled = named(2).filter(named(2)["kind"].is_in([*config.kinds]))
@@ -45,3 +45,13 @@ def test_the_count_is_that_of_the_requests(llm: LlmConfig, changes: dict) -> Non
         is_label = name.startswith("label_") and "fits" not in name
         assert count.most == found[name] * (2 if is_label and is_reranked else 1)
     assert set(found) <= set(expected)
+
+
+def test_a_simulated_context_usually_takes_a_call_for_each_of_its_words() -> None:
+    config = LabelsConfig(score_methods=("simulation",), max_context_words=20)
+    (few, some, capped, most) = (
+        label_call_counts(4, config, EVIDENCE, REMOTE, REMOTE, words_per_context=n)["rate_word"]
+        for n in (5, 10, 99, 20)
+    )
+    assert few.most == some.most == capped.most == most.most
+    assert 2 * few.usual == some.usual == most.usual / 2 and capped.usual == most.usual

@@ -70,6 +70,9 @@ def test_scores_of_known_judges(
     assert (row["n_positive"], row["n_negative"], row["n_failed"]) == (4, 4, 0)
 
 
+CHOICE = CONFIG.model_copy(update={"judge_style": "choice"})
+
+
 def choose(tasks: list[ScoreTask], wins: Callable[[ScoreTask], bool]) -> list[ChatReply]:
     texts = [json.dumps({"label": t.scored.label if wins(t) else t.foil}) for t in tasks]
     return [
@@ -80,7 +83,7 @@ def choose(tasks: list[ScoreTask], wins: Callable[[ScoreTask], bool]) -> list[Ch
 
 def test_forced_choice_offers_the_label_and_another_features() -> None:
     frame = named(3)
-    tasks = score_requests(frame, contexts(3), CONFIG, llm=EMBEDDED)
+    tasks = score_requests(frame, contexts(3), CHOICE, llm=EMBEDDED)
     assert len(tasks) == 3 * 8
     for task in tasks:
         assert task.request.json_schema is not None
@@ -90,18 +93,18 @@ def test_forced_choice_offers_the_label_and_another_features() -> None:
         assert task.scored.label not in task.request.messages[-1]["content"]
     # The same foils on both sides: a judge that only likes some labels scores 0.5.
     likes = choose(tasks, lambda task: task.scored.label < str(task.foil))
-    blind = label_score_rows(tasks, likes, frame, CONFIG, llm=EMBEDDED)
+    blind = label_score_rows(tasks, likes, frame, CHOICE, llm=EMBEDDED)
     assert blind["auroc"].to_list() == [0.5] * 3
     assert blind["balanced_accuracy"].to_list() == [0.5] * 3
     replies = choose(tasks, lambda task: task.is_positive)
-    good = label_score_rows(tasks, replies, frame, CONFIG, llm=EMBEDDED)
+    good = label_score_rows(tasks, replies, frame, CHOICE, llm=EMBEDDED)
     assert good["auroc"].to_list() == [1.0] * 3
     assert set(good["method"]) == {"detection_choice"}
     LABEL_SCORES.conform(good, PARTITION)
 
 
 def test_more_foils_grade_the_choice_and_count_contexts_once() -> None:
-    config = CONFIG.model_copy(update={"n_foils": 4})
+    config = CHOICE.model_copy(update={"n_foils": 4})
     frame = labels("ok")
     tasks = score_requests(frame, contexts(1), config, llm=EMBEDDED)
     assert len(tasks) == 8 * 4
@@ -113,7 +116,7 @@ def test_more_foils_grade_the_choice_and_count_contexts_once() -> None:
 
 def test_a_context_counts_only_where_every_foil_was_answered() -> None:
     """A judge that answers by the foil alone would else tell every context."""
-    config = CONFIG.model_copy(update={"n_foils": 2})
+    config = CHOICE.model_copy(update={"n_foils": 2})
     frame = labels("ok")
     tasks = score_requests(frame, contexts(1), config, llm=EMBEDDED)
     seen: Counter[str] = Counter()

@@ -9,7 +9,6 @@ import pytest
 
 from assets.labels.config import LabelsConfig, LlmConfig
 from assets.labels.label_tasks import LabelTask, label_requests, label_rows, requests_of
-from assets.labels.label_texts import clean_label
 from assets.labels.prompt import Prompt
 from assets.labels.tables import LABELS
 from assets.shared.chat import ChatReply, ChatRequest
@@ -53,7 +52,10 @@ VOCABULARY = pl.DataFrame(
     [
         (feature_id, sign, rank, token)
         for feature_id in (0, 1)
-        for sign, tokens in (("+", [" Fri", "fri", " day", "\n", " week"]), ("-", ["zip"]))
+        for sign, tokens in (
+            ("+", [" Fri", "fri", " day", "\n", " week"]),
+            ("-", ["zip", " Zip code"]),
+        )
         for rank, token in enumerate(tokens)
     ],
     schema=["feature_id", "sign", "rank_in_sign", "token"],
@@ -78,18 +80,18 @@ def asked(task: LabelTask) -> str:
 
 
 def test_a_small_llm_sees_the_telling_words_only() -> None:
-    friday, output, combined, bride, _, both = tasks_for(EMBEDDED, [0, 1])
+    friday, output, minus, combined, bride, _, _, both = tasks_for(EMBEDDED, [0, 1])
     # The odd word beside a repeated one is left out; unrepeated ones are all shown.
     assert asked(friday) == "Words: friday"
     assert asked(bride) == "Words: bride, groom"
-    assert asked(output) == "Words: Fri, day, week"
+    assert (asked(output), asked(minus)) == ("Words: Fri, day, week", "Words: zip, Zip code")
     # As many promoted tokens as telling words.
     assert asked(combined) == "Words: friday, Fri"
     assert asked(both) == "Words: bride, groom, Fri, day"
 
 
-def test_other_llms_see_marked_contexts_near_misses_and_both_signs() -> None:
-    friday, output, combined = tasks_for(REMOTE, [0])
+def test_other_llms_see_marked_contexts_near_misses_and_one_sign_at_a_time() -> None:
+    friday, output, minus, combined = tasks_for(REMOTE, [0])
     texts = [
         "Texts:",
         "- it was «friday» again",
@@ -104,7 +106,9 @@ def test_other_llms_see_marked_contexts_near_misses_and_both_signs() -> None:
         "Marked words: friday, clock",
     ]
     assert asked(friday).splitlines() == texts
-    assert "Less likely: zip" in asked(output)
+    assert asked(output) == "More likely: Fri, day, week"
+    assert asked(minus) == "More likely: zip, Zip code"
+    assert output.prompt == minus.prompt
     assert asked(combined).splitlines() == [*texts, "More likely: Fri, day, week"]
 
 
@@ -115,6 +119,27 @@ def test_without_near_misses_nothing_is_said_of_them() -> None:
     assert "Not active" not in asked(friday)
     (friday, *_) = tasks_for(REMOTE, [0], CONFIG.model_copy(update={"n_near_misses_shown": 1}))
     assert "noon" in asked(friday) and "lunch" not in asked(friday)
+
+
+@pytest.mark.parametrize("llm", [EMBEDDED, REMOTE])
+def test_an_output_label_knows_no_token_of_the_other_sign(llm: LlmConfig) -> None:
+    """Another list of the other sign leaves the request as it is, to the byte."""
+    config = CONFIG.model_copy(update={"kinds": ("output", "output_minus")})
+
+    def hashes(changed: str) -> list[str]:
+        token = pl.when(sign=changed).then(pl.lit("other")).otherwise("token")
+        tasks = label_requests(
+            CONTEXTS, VOCABULARY.with_columns(token=token), config, features=[0], llm=llm
+        )
+        return [task.requests[0].request_hash("m") for task in tasks]
+
+    (plus, minus), without_plus, without_minus = hashes("?"), hashes("+"), hashes("-")
+    assert without_minus[0] == plus and without_plus[1] == minus
+    assert without_plus[0] != plus and without_minus[1] != minus
+    nothing = VOCABULARY.filter(sign="+")
+    tasks = label_requests(CONTEXTS, nothing, config, features=[0], llm=llm)
+    assert [bool(task.requests) for task in tasks] == [True, False]
+    assert "vocabulary" in str(tasks[1].reason)
 
 
 @pytest.mark.parametrize("llm", [EMBEDDED, REMOTE])
@@ -170,7 +195,7 @@ def test_every_feature_and_kind_gets_a_row_that_fits_the_table() -> None:
 
 
 def test_replies_that_do_not_belong_to_the_tasks_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 requests but 0 replies"):
+    with pytest.raises(ValueError, match="4 requests but 0 replies"):
         label_rows(
             tasks_for(EMBEDDED, [0]),
             [],
@@ -201,13 +226,3 @@ def test_a_prompt_edit_changes_its_version() -> None:
     assert len({prompt.version, *(edit.version for edit in edits)}) == 5
     assert Prompt("other", "system", "Words: {w}", (({"w": "a"}, "b"),)).version == prompt.version
     assert prompt.request({"w": "x"}, seed=3).messages[-1]["content"] == "Words: x"
-
-
-@pytest.mark.parametrize("text", ["none", " None. ", '"TRASH"', "", "\n", "N/A"])
-def test_no_theme_is_no_label(text: str) -> None:
-    assert clean_label(text) is None
-
-
-def test_labels_are_one_clean_line() -> None:
-    assert clean_label(' "days\n of  the week". ') == "days of the week"
-    assert clean_label("C++ code") == "C++ code"

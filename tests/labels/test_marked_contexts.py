@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -43,6 +44,24 @@ def test_wrong_marks_stand_on_quiet_words_first() -> None:
     everything = context.marked(context.others(99, (0,)))
     assert "«Monday»" not in everything and everything.count("«") == 6
     assert len({context.marked(context.others(1, (salt,))) for salt in range(20)}) > 1
+
+
+def test_a_wrong_mark_is_of_the_peaks_sort() -> None:
+    """A peak on a word is not told from marks on commas; nor one on a comma from marks on words."""
+    marks = {
+        peak: {
+            MarkedContext(row(PIECES, values, peak), 24).marked(
+                MarkedContext(row(PIECES, values, peak), 24).others(1, (salt,))
+            )
+            for salt in range(20)
+        }
+        for peak, values in (
+            (2, VALUES),
+            (5, [float(i == 5) for i in range(len(PIECES))]),
+        )
+    }
+    assert {re.findall("«(.*)»", line)[0] for line in marks[2]} == {"On", "he"}
+    assert {re.findall("«(.*)»", line)[0] for line in marks[5]} == {"."}
 
 
 def test_the_line_is_cut_around_the_peak() -> None:

@@ -41,6 +41,19 @@ def test_a_feature_that_loses_its_label_moves_few_shuffled_ones() -> None:
         assert len(before.items() - after.items()) <= 2
 
 
+def test_a_label_that_failed_changes_no_other_draw() -> None:
+    whole = shuffled_labels(LABELS, 15, seed=0)
+    for failed in LABELS:
+        labels = {i: None if i == failed else x for i, x in LABELS.items()}
+        drawn = shuffled_labels(labels, 15, seed=0)
+        assert drawn.items() <= whole.items() and len(whole) - len(drawn) <= 2
+        for feature_id in set(LABELS) - {failed}:
+            avoid = [LABELS[feature_id]]
+            before = draw_foils(LABELS, 3, avoid=avoid, salt=(0, feature_id))
+            after = draw_foils(labels, 3, avoid=avoid, salt=(0, feature_id))
+            assert after == [None if foil == LABELS[failed] else foil for foil in before]
+
+
 def test_foils_avoid_what_they_must_and_fall_back_to_spare_ones() -> None:
     foils = draw_foils(LABELS, 20, avoid=["TOPIC 3", "topic 4"], salt=(0, 3, 1))
     assert len(set(foils)) == 20 and not {"topic 3", "topic 4"} & set(foils)

@@ -77,5 +77,5 @@ def test_forced_labels_candidates_and_scores_of_the_embedded_llm(cache_folder: P
     answers = chat.complete([task.request for task in questions], purpose="scores")
     scores = label_score_rows(questions, answers, rows, config, llm=llm)
     LABEL_SCORES.conform(scores, PARTITION)
-    assert set(scores["method"]) == {"detection_choice"}
+    assert set(scores["method"]) == {"detection_likelihood"}
     assert scores["n_failed"].sum() == 0

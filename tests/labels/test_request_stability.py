@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
 import numpy as np
@@ -14,9 +15,14 @@ from assets.evidence.config import EvidenceConfig
 from assets.evidence.contexts import build_contexts
 from assets.evidence.similar_features import similar_features
 from assets.labels.config import LabelsConfig, LlmConfig
+from assets.labels.label_scores import label_score_rows
 from assets.labels.label_tasks import label_requests, requests_of
 from assets.labels.score_questions import score_requests
+from assets.labels.tables import LABEL_SCORES
+from assets.labels.unasked import replies_of, to_send
+from assets.shared.chat import ChatReply
 from tests.evidence.changing_corpus import IDS, N_FEATURES, corpus
+from tests.labels.planted_judges import contexts, named
 
 EVIDENCE = EvidenceConfig(n_top=8, n_sampled=4, n_held_out=6, n_negative=6, window=4)
 CONFIG = LabelsConfig(kinds=("input",), n_held_out=3, rerank="none")
@@ -100,6 +106,30 @@ def test_other_draws_are_the_control_and_make_nearly_all_calls_anew() -> None:
     assert share_of_new_calls(*calls) > 0.9
 
 
+def label_scores_of(
+    failed: int | None, status: str = "failed"
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Label scores of 30 features by forced choice, the judge drawing lots; and their labels."""
+    frame = named(30).filter(kind="input")
+    is_failed = pl.col("feature_id").eq_missing(pl.lit(failed, pl.Int64))
+    frame = frame.with_columns(
+        label=pl.when(is_failed).then(None).otherwise("label"),
+        status=pl.when(is_failed).then(pl.lit(status)).otherwise("status"),
+    )
+    config = CONFIG.model_copy(update={"score_negatives": ("random",), "judge_style": "choice"})
+    tasks = score_requests(frame, contexts(30), config, llm=LLMS["remote"])
+    replies = []
+    for request in to_send(tasks):
+        assert request.json_schema is not None
+        offered = request.json_schema["properties"]["label"]["enum"]
+        asked = request.request_hash("m")
+        text = json.dumps({"label": offered[int(asked, 16) % 2]})
+        replies.append(ChatReply(request, asked, "m", "ok", text=text))
+    rows = label_score_rows(tasks, replies_of(tasks, replies), frame, config, llm=LLMS["remote"])
+    LABEL_SCORES.conform(rows, {"site": "s", "fit": "f"})
+    return rows, frame
+
+
 def scores_with(labels: dict[int, str | None]) -> dict[tuple[int, str, bool], tuple[str, ...]]:
     """(feature, document, is_positive) → foils, for features whose label is not None."""
     contexts = pl.DataFrame(
@@ -127,11 +157,32 @@ def scores_with(labels: dict[int, str | None]) -> dict[tuple[int, str, bool], tu
         }
     )
     foils: dict[tuple[int, str, bool], tuple[str, ...]] = {}
-    config = CONFIG.model_copy(update={"n_shuffled": 0})
+    config = CONFIG.model_copy(update={"n_shuffled": 0, "judge_style": "choice"})
     for task in score_requests(frame, contexts, config, llm=LLMS["embedded"]):
         key = (task.scored.feature_id, task.document_id, task.is_positive)
         foils[key] = (*foils.get(key, ()), str(task.foil))
     return foils
+
+
+def test_a_failed_label_leaves_other_questions_as_they_are_or_unasked() -> None:
+    """Forced choices: no other foil is drawn; what is scored is scored as without the failure."""
+    whole, frame = label_scores_of(failed=None)
+    found, _ = label_scores_of(failed=3)
+    asked = {h for row in whole.iter_rows(named=True) for h in row["request_hashes"]}
+    assert {h for row in found.iter_rows(named=True) for h in row["request_hashes"]} < asked
+    key = ["feature_id", "kind", "method", "negatives", "is_shuffled"]
+    status = dict(found.filter(~pl.col("is_shuffled")).select("feature_id", "status").iter_rows())
+    assert status.pop(3) == "not_attempted"
+    assert 0 < sum(one == "partial" for one in status.values()) < len(status) / 2
+    partial = found.filter(status="partial", is_shuffled=False)
+    assert set(partial["n_failed"]) <= {1, 2, 3, 4, 5, 6} and partial["auroc"].null_count() == 0
+    done = found.filter(status="ok")
+    assert len(done) > 10 and done["is_shuffled"].any()
+    assert done.equals(done.select(key).join(whole, on=key).select(done.columns))
+    # Control: the same questions if the label had said "none", which draws other foils.
+    none, _ = label_scores_of(failed=3, status="none")
+    assert {h for row in none.iter_rows(named=True) for h in row["request_hashes"]} - asked
+    assert len(frame) == 30
 
 
 def test_a_changed_label_changes_only_the_questions_it_is_part_of() -> None:

@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from assets.labels.config import LabelsConfig
-from assets.labels.label_scores import bootstrap_intervals, label_score_rows
+from assets.labels.label_scores import label_score_rows
 from assets.labels.score_questions import ScoreTask, score_requests, skipped_contexts
 from assets.labels.score_summary import score_summary
 from assets.labels.tables import LABEL_SCORES
+from assets.labels.telling_apart import bootstrap_intervals
 from assets.shared.chat import ChatReply
 from tests.labels.planted_judges import (
     CONFIG,
@@ -187,12 +188,22 @@ def test_both_intervals_are_of_the_same_resamples() -> None:
     assert intervals.auroc == pytest.approx(intervals.balanced_accuracy)
 
 
+@pytest.mark.parametrize("n", [3, 7, 10])
+def test_contexts_told_apart_without_a_fault_have_the_interval_1_to_1_exactly(n: int) -> None:
+    positive, negative = np.linspace(0.6, 0.9, n), np.linspace(0.1, 0.5, n)
+    intervals = bootstrap_intervals(positive, negative, n_bootstrap=500, confidence=0.95, seed=0)
+    assert intervals == ((1.0, 1.0), (1.0, 1.0))
+
+
 def test_the_embedded_llm_takes_at_most_9_calls_for_4_of_detection_without_controls() -> None:
-    """Three sorts of contexts for two, and half as many again by shuffled labels."""
+    """Three sorts of contexts for two, and half as many again by shuffled labels.
+
+    One call a label beside them, without a context.
+    """
     for n in (1, 2, 3, 6, 9):
         alone = score_requests(
             named(n), contexts(n), CONFIG.model_copy(update={"n_held_out": 3}), llm=EMBEDDED
         )
         default = score_requests(named(n), contexts(n), LabelsConfig(n_held_out=3), llm=EMBEDDED)
-        assert len(alone) == 6 * n
+        assert len(alone) == 6 * n + n
         assert 4 * len(default) <= 9 * len(alone)

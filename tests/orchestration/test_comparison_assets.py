@@ -4,7 +4,12 @@ import polars as pl
 import pytest
 from platform_of_test import Platform
 
-from assets.comparison.metrics import FEATURE_METRIC_NAMES, METRICS, TESTED_METRICS
+from assets.comparison.metrics import (
+    COMPARED_METRICS,
+    FEATURE_METRIC_NAMES,
+    METRICS,
+    TESTED_METRICS,
+)
 from assets.comparison.tables import FEATURE_SIGNIFICANCE, METHOD_COMPARISON, PAIRED_TESTS
 
 pytestmark = pytest.mark.slow
@@ -54,7 +59,17 @@ def test_coverage_is_of_the_features_that_each_stage_took_up(materialized: Platf
 def test_tests_and_significance_are_there_or_say_why_not(materialized: Platform) -> None:
     tests = materialized.lake.read(PAIRED_TESTS)
     of_labels = tests.filter(pairing="shuffled_label")
-    assert len(tests) - len(of_labels) == 5 * len(FEATURE_METRIC_NAMES)
+    of_nulls = tests.filter(pairing="permuted_null")
+    assert len(tests) - len(of_labels) - len(of_nulls) == 5 * len(COMPARED_METRICS)
+    assert of_nulls["fit_a"].to_list() == of_nulls["fit_b"].to_list() == sorted(FITS)
+    means = materialized.lake.query(
+        "SELECT fit, avg(selectivity) FILTER (NOT is_null) AS own, "
+        "avg(selectivity) FILTER (is_null) AS of_null, count(selectivity) // 2 AS n "
+        "FROM ablation_effects WHERE ablation = 'zero' GROUP BY fit ORDER BY fit"
+    )
+    for test, mean in zip(of_nulls.to_dicts(), means.to_dicts(), strict=True):
+        assert (test["fit_a"], test["n_pairs"]) == (mean["fit"], mean["n"])
+        assert (test["mean_a"], test["mean_b"]) == pytest.approx((mean["own"], mean["of_null"]))
     # Few features are labelled here, and of them at most half are judged by another's label too.
     assert of_labels["fit_a"].to_list() == of_labels["fit_b"].to_list() == sorted(FITS)
     n_shuffled = materialized.lake.query(

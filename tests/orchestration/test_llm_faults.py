@@ -28,9 +28,9 @@ VALUES = {
     "labels": (["feature_id", "kind"], ["label"]),
     "label_scores": (
         ["feature_id", "kind", "method", "negatives", "is_shuffled"],
-        ["auroc", "balanced_accuracy"],
+        ["auroc", "balanced_accuracy", "judged_label"],
     ),
-    # By request too: where a label failed, sentences are asked for by the feature's other label.
+    # By request too: no feature is asked about by another label than without faults.
     "probe_sentences": (
         ["feature_id", "kind", "sentence_index", "request_hash"],
         ["sentence", "score"],
@@ -81,14 +81,16 @@ def test_completed_rows_are_as_without_faults_and_the_failed_say_why(
     }
     # A score of a label is whole only where all its contexts were answered.
     assert n_compared["labels"] > 5 and n_compared["probe_sentences"] > 5
-    # A feature whose label failed is judged on another kind of label, or not at all.
+    # A text is judged on the label that it is judged on without faults, or not at all.
     check_rows(
         "steering_scores",
         table(platform, "steering_scores"),
         right["steering_scores"],
-        ["feature_id", "sign", "target_kl_nats", "text_index", "label"],
-        ["score", "concept_rating", "fluency_rating"],
+        ["feature_id", "sign", "target_kl_nats", "text_index", "label_kind"],
+        ["score", "concept_rating", "fluency_rating", "label"],
     )
+    # So all that was asked is among what is asked without faults.
+    assert set(calls["request_hash"]) <= set(right["llm_calls"]["request_hash"])
 
     # The next night asks only for what got no answer.
     kept, _ = kept_answers(platform.root / "lake"), llm.endpoint.requests.clear()

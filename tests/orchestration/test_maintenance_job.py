@@ -1,5 +1,6 @@
 """`make maintain` and the job `maintenance`: nothing is done unasked, and what is asked is kept."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -9,16 +10,18 @@ from pydantic import ValidationError
 from toy_table import COMMIT, PARTITION, TABLE, toys
 
 from orchestration import run_maintenance
-from orchestration.maintenance import in_units, maintenance_run_config
+from orchestration.maintenance import in_units, larger_runs, maintenance_run_config
 from orchestration.run_maintenance import settings_of
-from orchestration.run_tags import MAINTENANCE_JOB
+from orchestration.run_tags import MAIN_RUN_TAG, MAINTENANCE_JOB
 from resources.lake import Lake
+from resources.lake_tables import LakeError
 
-FEW = {"keep_days": 0, "keep_last": 2}
+FEW = {"keep_days": 0, "keep_runs": 2}
 
 
 def write_versions(lake: Lake) -> list[int]:
-    return [lake.replace({TABLE: toys(3 + i)}, PARTITION, COMMIT) for i in range(4)]
+    commits = [replace(COMMIT, run_id=f"run-{i}") for i in range(4)]
+    return [lake.replace({TABLE: toys(3 + i)}, PARTITION, commits[i]) for i in range(4)]
 
 
 def run(platform: Platform, **settings: object) -> dg.ExecuteInProcessResult:
@@ -46,10 +49,35 @@ def test_the_job_only_says_what_would_go_until_it_is_told_to_apply(platform: Pla
     assert len(platform.lake.snapshots()) == 2
 
 
+def made_runs(platform: Platform, n: int, **tags: str) -> list[str]:
+    """Ids of runs with these tags."""
+    job = platform.definitions().resolve_job_def(MAINTENANCE_JOB)
+    return [platform.instance.create_run_for_job(job, tags=tags).run_id for _ in range(n)]
+
+
+def test_the_runs_of_one_launch_count_as_one(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestration.maintenance.RUNS_AT_A_TIME", 2)
+    (alone, main) = made_runs(platform, 2)
+    stages = made_runs(platform, 3, **{MAIN_RUN_TAG: main})
+    backfilled = made_runs(platform, 2, **{"dagster/backfill": "many"})
+    found = larger_runs(platform.instance, [alone, main, *stages, *backfilled, "forgotten"])
+    assert found == dict.fromkeys(stages, main) | dict.fromkeys(backfilled, "many")
+    lake = platform.lake
+    by_run = {
+        run_id: lake.replace({TABLE: toys()}, PARTITION, replace(COMMIT, run_id=run_id))
+        for run_id in (alone, *backfilled, *stages)
+    }
+    assert run(platform, apply=True, keep_days=0, keep_runs=2).success
+    held = lake.snapshots()["snapshot_id"].to_list()
+    assert held == [by_run[stages[-1]], by_run[backfilled[-1]]]
+
+
 def test_a_wrong_setting_fails_the_job_before_anything_is_done(platform: Platform) -> None:
     write_versions(platform.lake)
     before = platform.lake.snapshots()
-    assert not run(platform, apply=True, keep_days=0, keep_last=0).success
+    assert not run(platform, apply=True, keep_days=0, keep_runs=0).success
     assert not run(platform, apply=True, keep_versions=[99]).success
     assert platform.lake.snapshots().equals(before)
 
@@ -69,21 +97,26 @@ def test_settings_come_from_variables_of_make() -> None:
     assert settings_of({"APPLY": "1", "KEEP_DAYS": ""}) == {}
     given = {"KEEP_DAYS": "7", "KEEP_VERSIONS": "12,57", "SAFE_HOURS": "2.5"}
     assert settings_of(given) == {"keep_days": 7.0, "keep_versions": [12, 57], "safe_hours": 2.5}
-    with pytest.raises(ValidationError, match="keep_last"):
-        settings_of({"KEEP_LAST": "0"})
+    with pytest.raises(ValidationError, match="keep_runs"):
+        settings_of({"KEEP_RUNS": "0"})
+    with pytest.raises(LakeError, match=r"KEEP_LAST=50 counted snapshots.*give KEEP_RUNS="):
+        settings_of({"KEEP_LAST": "50"})
 
 
 def test_make_maintain_prints_what_would_go_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FEATURELAKE_LAKE", str(tmp_path / "lake"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     assert run_maintenance.main({}) == 1
     lake = Lake(tmp_path / "lake")
     write_versions(lake)
-    assert run_maintenance.main({"KEEP_DAYS": "0", "KEEP_LAST": "2"}) == 0
+    assert run_maintenance.main({"KEEP_DAYS": "0", "KEEP_RUNS": "2"}) == 0
     printed = capsys.readouterr().out
     assert "versions ended" in printed and "make maintain APPLY=1" in printed
     assert lake.snapshots()["snapshot_id"].min() == 0
+    assert run_maintenance.main({"KEEP_LAST": "2"}) == 2
+    assert "give KEEP_RUNS=" in " ".join(capsys.readouterr().out.split())
     assert run_maintenance.main({"KEEP_VERSIONS": "99"}) == 2
     assert "keep_versions names [99]" in capsys.readouterr().out
 

@@ -1,7 +1,11 @@
 """A night stops at its budget, says what it left, and the nights together equal one long run."""
 
+import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -10,9 +14,11 @@ from mini_study import MINI_STUDY
 from nightly_study import ASSETS, CALLS, contents, decisions, night, write_nightly_study
 from platform_of_test import Platform
 
+from assets.stage_run import StageRun
 from orchestration.jobs import MainJobConfig
 from orchestration.recipes import OF_FIT
 from orchestration.run_study import limits_of_run
+from resources import call_budget
 from resources.study import BudgetConfig, Study, StudyError, load_study
 
 pytestmark = pytest.mark.slow
@@ -59,6 +65,39 @@ def test_nights_within_a_budget_equal_one_run_without(
     assert contents(platform) == wanted
     assert night(platform)["decision"].to_list() == ["reused"] * ASSETS
     assert endpoint.take_requests() == []
+
+
+def test_after_the_last_minute_no_asset_of_a_stage_is_begun(
+    platform: Platform, endpoint: AnsweringEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The minutes are over while the stage that makes a fit's features is at `contexts`."""
+    late = 0.0
+    clock = SimpleNamespace(time=lambda: time.time() + late)
+    monkeypatch.setattr(call_budget, "time", clock)
+    write = StageRun.write
+
+    def write_and_be_late(run: StageRun, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        nonlocal late
+        late = 3600.0 if run.recipe.name == "contexts" else late
+        return write(run, *args, **kwargs)
+
+    write_nightly_study(platform.root / "studies", budget={"minutes": 30})
+    with monkeypatch.context() as slow:
+        slow.setattr(StageRun, "write", write_and_be_late)
+        rows = night(platform)
+    made = set(rows.filter(decision="computed")["asset"])
+    left = rows.filter(decision="over_budget")
+    assert {"corpus", "activations", "factorization", "contexts"} <= made
+    assert {"labels", "steering", "catalogue", "comparison"} <= set(left["asset"])
+    assert left["reason"].str.contains("budget").all()
+    assert made.isdisjoint(left["asset"]) and len(made) + left["asset"].n_unique() == ASSETS
+    assert rows.filter(decision="failed").is_empty()
+    endpoint.take_requests()
+
+    late = 0.0
+    rows = night(platform)
+    assert set(rows.filter(decision="computed")["asset"]) == set(left["asset"])
+    assert len(endpoint.take_requests()) == CALLS
 
 
 def test_what_one_asset_has_spent_is_counted_over_its_batches(

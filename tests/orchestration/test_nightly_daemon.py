@@ -1,6 +1,7 @@
 """The daemon alone, without a webserver: nights come, find what changed, and never overlap."""
 
 import math
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pooled_job import new_home
 
 from orchestration.run_tags import MAIN_JOB
 from resources.lake import Lake
-from resources.study import schedule_name
+from resources.study import StudiesResource, schedule_name
 
 pytestmark = pytest.mark.slow
 
@@ -92,12 +93,15 @@ def test_a_night_while_the_last_one_goes_on_is_skipped_with_the_reason(
 
         definitions = build_definitions()
         schedule = definitions.resolve_schedule_def(schedule_name("mini"))
+        studies = StudiesResource(folder=str(tmp_path / "studies"))
 
-        def tick() -> ScheduleExecutionData:
-            with dg.build_schedule_context(instance) as context:
+        def tick(day: int) -> ScheduleExecutionData:
+            with dg.build_schedule_context(
+                instance, datetime(2026, 3, day, 2, tzinfo=UTC), resources={"studies": studies}
+            ) as context:
                 return schedule.evaluate_tick(context)
 
-        (request,) = tick().run_requests or ()
+        (request,) = list(tick(day=1).run_requests or ())
         assert request.tags["featurelake/study"] == "mini"
         going = instance.create_run_for_job(
             definitions.resolve_job_def(MAIN_JOB),
@@ -105,8 +109,8 @@ def test_a_night_while_the_last_one_goes_on_is_skipped_with_the_reason(
             tags=request.tags,
             status=dg.DagsterRunStatus.STARTED,
         )
-        skipped = tick()
+        skipped = tick(day=2)
         assert not skipped.run_requests
         assert skipped.skip_message == f"run {going.run_id} of study 'mini' is still started"
         instance.report_run_canceled(going)
-        assert len(tick().run_requests or ()) == 1
+        assert len(tick(day=3).run_requests or ()) == 1

@@ -64,3 +64,27 @@ def test_what_fails_three_times_is_left(platform: Platform, endpoint: AnsweringE
     assert night(platform)["decision"].to_list() == ["reused"] * ASSETS
     assert endpoint.take_requests() == []
     assert n_failed_scores(platform) > 0
+
+    # Told to, a run takes it up again; what failed after a long outage is not lost.
+    endpoint.fails = lambda prompt: False
+    assert platform.materialize(retry=True).success
+    assert len(endpoint.take_requests()) == 3
+    assert n_failed_scores(platform) == 0
+    assert night(platform)["decision"].to_list() == ["reused"] * ASSETS
+
+
+def test_while_fewer_rows_fail_each_time_they_are_tried_on(
+    platform: Platform, endpoint: AnsweringEndpoint
+) -> None:
+    """An endpoint that mends one call a night is asked until all are mended."""
+    endpoint.fails = lambda prompt: SECOND_JUDGE in prompt
+    night(platform)
+    waiting = sorted({one for one in endpoint.take_requests() if SECOND_JUDGE in one})
+    assert len(waiting) == 3
+    for n_mended in (0, 1, 2, 3):
+        endpoint.fails = lambda prompt, n=n_mended: prompt in waiting[n:]
+        rows = night(platform)
+        attempt = rows.filter(asset="steering", decision="computed")["attempt"].to_list()
+        assert attempt == [2 if n_mended in (0, 3) else 1], n_mended
+        endpoint.take_requests()
+    assert n_failed_scores(platform) == 0

@@ -162,6 +162,9 @@ def test_only_what_depends_on_a_document_is_made_again(
     assert old_id != new_id
     assert 0 < total(changed, "forward_tokens") < 0.5 * whole[0]
     assert 0 < total(changed, "llm_calls_made") < whole[1]
+    of_labels = changed.filter(asset="labels", decision="computed").row(0, named=True)
+    assert 0 < of_labels["rows_computed"] < of_labels["rows_reused"]
+    assert of_labels["rows_computed"] + of_labels["rows_reused"] == of_labels["rows_out"]
     kept = assert_others_kept(rows_added, rows_of_features(platform))
     assert feature not in kept["feature_id"]
     for table in (DOCUMENTS, TOKENS, CONTEXTS):

@@ -6,23 +6,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
+from any_rows import any_rows
 from planted_ledger import PlantedWorld, planted_states
 from rich.console import Console
 
 from assets.activations.config import ModelConfig
+from assets.labels.tables import LABELS
+from assets.recipe import partition_text
 from orchestration import show_plan as plan_command
 from orchestration.planning import Planned, Planner, totals
-from orchestration.recipes import OF_FIT, OF_SITE, OF_SITE_FITS, OF_STUDY
+from orchestration.recipes import OF_FIT, OF_SITE, OF_SITE_FITS, OF_STUDY, specs_of
 from orchestration.show_plan import groups_of, show_plan
 from resources.lake import Lake
+from resources.lake_commit import Commit
 from resources.ledger import MOST_ATTEMPTS, Entry, Ledger
 from resources.study import StudiesResource, Study
 from resources.world import WorldAtOnce
 
 SITE = "mini:smollm2-135m-instruct@L3.mlp_hidden"
 FIT = f"{SITE} | snmf-k008"
+COMMIT = Commit("labels", FIT, "run-1")
 N_ASSETS = len(OF_STUDY) + len(OF_SITE) + 2 * len(OF_FIT) + len(OF_SITE_FITS)
 STUDY: dict[str, Any] = {
     "name": "mini",
@@ -48,7 +54,8 @@ class Place:
         (root / "studies").mkdir()
         self.write_documents("first")
         self.write_study(STUDY)
-        self.ledger = Ledger(Lake(root / "lake"))
+        self.lake = Lake(root / "lake")
+        self.ledger = Ledger(self.lake)
 
     def write_study(self, content: Mapping[str, Any]) -> None:
         (self.root / "studies" / "mini.yaml").write_text(yaml.safe_dump(dict(content)))
@@ -160,6 +167,52 @@ def test_failed_rows_are_retried_up_to_a_number_of_attempts(place: Place, attemp
         assert plan["labels", FIT].reason == (
             f"4 rows failed in a way that may pass; attempt {attempt + 1}"
         )
+
+
+def test_rows_deleted_by_hand_are_made_again_and_nothing_else(place: Place) -> None:
+    rows = any_rows(LABELS, 6, seed=0)
+    fits = [(SITE, f"{method}-k008") for method in ("snmf", "random")]
+    for site, fit in fits:
+        place.lake.replace({LABELS: rows}, {"site": site, "fit": fit}, COMMIT)
+    states = planted_states(
+        place.study, PlantedWorld(place.root / "studies"), {LABELS.name: len(rows)}
+    )
+    place.ledger.append(states, run_id="run-1")
+    assert len(decisions(place.plan(), "reuse")) == N_ASSETS
+
+    place.lake.connect().execute("DELETE FROM labels WHERE feature_id > 3 AND fit LIKE 'snmf%'")
+    plan = place.plan()
+    assert decisions(plan, "compute") == {("labels", FIT)}
+    assert plan["labels", FIT].reason == "6 rows were written, 4 are there"
+    assert ("detection", FIT) in decisions(plan, "maybe")
+    place.lake.connect().execute("DELETE FROM labels WHERE fit LIKE 'snmf%'")
+    assert place.plan()["labels", FIT].reason == "6 rows were written, 0 are there"
+
+    # Back again, and with others beside them.
+    place.lake.replace({LABELS: rows}, dict(zip(("site", "fit"), fits[0], strict=True)), COMMIT)
+    assert len(decisions(place.plan(), "reuse")) == N_ASSETS
+    more = any_rows(LABELS, 8, seed=0).tail(2)
+    place.lake.append(
+        {LABELS: more.with_columns(site=pl.lit(SITE), fit=pl.lit(fits[0][1]))}, COMMIT
+    )
+    assert place.plan()["labels", FIT].reason == "6 rows were written, 8 are there"
+
+
+def test_rows_are_counted_again_where_a_run_has_written(place: Place) -> None:
+    place.plant()
+    studies = StudiesResource(folder=str(place.root / "studies"))
+    planner = Planner(WorldWithRevision(place.ledger, studies, None))
+    assert all(one.decision == "reuse" for one in planner.study(place.study))
+    rows = any_rows(LABELS, 6, seed=0)
+    place.lake.replace({LABELS: rows}, {"site": SITE, "fit": "snmf-k008"}, COMMIT)
+    states = planted_states(
+        place.study, PlantedWorld(place.root / "studies"), {LABELS.name: len(rows)}
+    )
+    (labels,) = [e for e in states if (e.asset, e.partition) == ("labels", FIT)]
+    place.ledger.append([labels], run_id="run-2")
+    (spec,) = [spec for spec in specs_of(place.study) if partition_text(spec) == FIT]
+    planner.read_again(spec)
+    assert all(one.decision == "reuse" for one in planner.study(place.study))
 
 
 def test_a_missing_file_blocks_what_reads_it(place: Place) -> None:

@@ -20,7 +20,8 @@ from assets.ratings.tables import HUMAN_RATINGS, RATING_AGREEMENT
 from assets.shared.schema import Table
 from assets.steering.tables import STEERED_TEXTS, STEERING_SCORES
 from orchestration import rating_sheet, take_ratings
-from resources.lake import Commit, Lake, open_lake
+from resources.lake import Lake, open_lake
+from resources.lake_commit import Commit
 from resources.ledger import Ledger
 from tests.ratings.planted_ratings import FITS, SITE, judged_texts, scored_labels
 
@@ -82,7 +83,10 @@ def test_a_sheet_goes_round(lake: Lake, tmp_path: Path, capsys: pytest.CaptureFi
     sheets = {name: tmp_path / f"{name}.csv" for name in ("ada", "bo")}
     for path in sheets.values():
         assert rating_sheet.main({"STUDY": "mini", "N": "30", "OUT": str(path)}) == 0
-    assert "make ratings STUDY=mini" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "make ratings STUDY=mini" in said
+    # Three different base texts are planted.
+    assert "3 unsteered (of 8 wanted)," in said and "no text is asked twice" in said
     blind = sheets["ada"].read_text()
     assert blind == sheets["bo"].read_text()
     assert not any(fit in blind for fit in FITS) and SITE not in blind
@@ -141,7 +145,7 @@ def test_a_wrong_sheet_changes_nothing(
 
 def test_labels_can_be_rated_too(lake: Lake, tmp_path: Path) -> None:
     path = tmp_path / "labels.parquet"
-    options = {"STUDY": "mini", "N": "15", "KIND": "labels", "OUT": str(path)}
+    options = {"STUDY": "mini", "N": "8", "KIND": "labels", "OUT": str(path)}
     assert rating_sheet.main(options) == 0
     sheet = pl.read_parquet(path)
     draw = random.Random(0)
@@ -153,7 +157,7 @@ def test_labels_can_be_rated_too(lake: Lake, tmp_path: Path) -> None:
     assert take_ratings.main({"STUDY": "mini", "FILE": str(path)}) == 0
     row = stored(lake, RATING_AGREEMENT).row(0, named=True)
     assert (row["question"], row["second"]) == ("label_fit", "detection, negatives: random")
-    assert row["n_items"] == 15 and set(stored(lake, HUMAN_RATINGS)["question"]) == {"label_fit"}
+    assert row["n_items"] == 8 and set(stored(lake, HUMAN_RATINGS)["question"]) == {"label_fit"}
 
 
 @pytest.mark.parametrize(
@@ -180,6 +184,7 @@ def test_options_that_cannot_be_met(
     (tmp_path / "there.csv").write_text("rated")
     assert rating_sheet.main({"STUDY": "mini", "OUT": "there.csv"}) == 2
     assert (tmp_path / "there.csv").read_text() == "rated"
+    assert not list((tmp_path / "studies").glob("*.ratings/*")), "a key of no sheet"
 
 
 def test_no_run_of_a_study_waits_for_ratings(lake: Lake) -> None:

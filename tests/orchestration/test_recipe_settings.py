@@ -89,6 +89,8 @@ def changed(study: Mapping[str, Any], setting: str, value: Any) -> set[tuple[str
         ("llm.model", "gpt-x", ASKS_THE_LLM),
         ("llm.embedded_context", 2048, ASKS_THE_LLM),
         ("llm.concurrency", 3, set()),
+        ("judge_llm", {"model": "gpt-x"}, {"labels", "steering"}),
+        ("judge_llm", {"embedded_context": 1024}, set()),
         ("llm.timeout_seconds", 3.0, set()),
         ("llm.usd_per_million_prompt_tokens", 3.0, set()),
         ("labels.n_held_out", 3, {"labels"}),
@@ -97,6 +99,8 @@ def changed(study: Mapping[str, Any], setting: str, value: Any) -> set[tuple[str
         ("detection.n_neutral", 3, {"detection"}),
         ("steering.target_kl_nats", [0.5], {"steering"}),
         ("steering.judge", "json", {"steering"}),
+        ("steering.judged_labels", ["input", "output"], {"steering"}),
+        ("steering.judged_labels", ["output"], {"steering", "catalogue", "comparison"}),
         ("steering.n_bootstrap", 10, {"steering_summaries"}),
         ("steering.seed", 3, {"steering", "steering_summaries"}),
         (

@@ -1,5 +1,6 @@
 """`make changes` prints what differs between two versions, from the last run on if not told."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from assets.catalogue.tables import FEATURES
 from orchestration import show_changes
 from orchestration.run_tags import MAIN_JOB, STUDY_TAG
 from orchestration.show_changes import start_of_last_run
-from resources.catalogue_changes import catalogue_changes
-from resources.lake import Commit, Lake, LakeError
+from resources.catalogue_changes import catalogue_changes, features_as_written
+from resources.lake import Lake
+from resources.lake_commit import Commit
+from resources.lake_tables import LakeError
+from resources.maintenance import maintain
+from resources.retention import Retention
 from resources.study import StudyError
 
 PARTITION = {"site": "demo:model@L15.mlp_hidden", "fit": "snmf-k004"}
@@ -57,6 +62,38 @@ def test_changes_between_two_versions_or_times_of_one_study(lake: Lake) -> None:
         catalogue_changes(lake, third, first)
 
 
+def test_a_column_that_the_table_got_later_is_compared_from_the_next_rows_on(lake: Lake) -> None:
+    columns = tuple(c for c in FEATURES.columns if c.name != "s_cd")
+    without = replace(FEATURES, columns=columns)
+    other = {**PARTITION, "fit": "pca-k004"}
+    frames = {fit: rows(fit) for fit in ("snmf", "pca")}
+    first = lake.replace({without: frames["snmf"].drop("s_cd")}, PARTITION, COMMIT)
+    second = lake.replace({without: frames["pca"].drop("s_cd")}, other, COMMIT)
+    assert catalogue_changes(lake, first).rows["change"].to_list() == ["added"] * 3
+    lake.close()
+    lake.ensure_tables([FEATURES])
+    grown = max(lake.snapshots()["snapshot_id"].to_list())
+    assert grown > second, "the older version has the column, its rows never had"
+    third = lake.replace({FEATURES: frames["snmf"]}, PARTITION, COMMIT)
+    for old in (second, grown):
+        assert catalogue_changes(lake, old).rows.is_empty()
+    rescored = frames["snmf"].with_columns(s_cd=pl.lit(0.75))
+    lake.replace({FEATURES: rescored}, PARTITION, COMMIT)
+    lake.replace({FEATURES: frames["pca"].with_columns(label=pl.lit("x"))}, other, COMMIT)
+    found = catalogue_changes(lake, third).rows
+    counts = found.group_by("fit", "change", "column_name").len().sort("fit").rows()
+    assert counts == [
+        ("pca-k004", "relabelled", "label", 3),
+        ("snmf-k004", "rescored", "s_cd", 3),
+    ]
+    relabelled = catalogue_changes(lake, grown).rows["column_name"].unique().to_list()
+    assert relabelled == ["label"], "rows without s_cd are not compared by it"
+    (before,) = features_as_written(lake, other, version=third)
+    (now,) = features_as_written(lake, other)
+    assert set(now.columns) - set(before.columns) == {"s_cd"}
+    assert len(list(features_as_written(lake, {}, version=third))) == 2
+
+
 def test_make_changes_prints_the_rows_and_their_counts(
     lake: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +119,18 @@ def test_after_a_first_run_every_feature_is_new(
     lake.replace({FEATURES: rows("days")}, PARTITION, COMMIT)
     assert show_changes.main({}) == 0
     assert "features added 3" in capsys.readouterr().out
+
+
+def test_a_first_run_whose_beginning_has_ended_is_said_not_taken_for_no_changes(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(show_changes, "open_instance", lambda: None)
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC)
+    monkeypatch.setattr(show_changes, "start_of_last_run", lambda *_: long_ago)
+    lake.replace({FEATURES: rows("days")}, PARTITION, COMMIT)
+    maintain(lake, Retention(keep_days=0, keep_runs=1), is_dry=False)
+    assert show_changes.main({}) == 2
+    assert "it was expired" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_no_lake_is_said(

@@ -10,7 +10,8 @@ import pytest
 from assets.corpus.tables import DOCUMENTS
 from orchestration.run_study import NEXT_QUERY
 from orchestration.sql_shell import QUERY_VARIABLE
-from resources.lake import Commit, Lake
+from resources.lake import Lake
+from resources.lake_commit import Commit
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -11,12 +11,15 @@ from nightly_study import decisions
 from platform_of_test import Platform
 
 from assets.catalogue.tables import FEATURES
+from assets.ledger.equal_rows import content_columns
 from assets.shared.schema import Table
 from assets.steering.feature_tables import JUDGE_FREE_SCORES, STEERING_SUMMARIES
 from assets.steering.tables import CALIBRATIONS
 
 pytestmark = pytest.mark.slow
 STEERING = MINI_STUDY["steering"] | {"n_texts": 2, "neutral_prompts": ["I think that"]}
+# Enough contexts for an input score.
+EVIDENCE = MINI_STUDY["evidence"] | {"n_top": 6}
 
 
 @pytest.fixture
@@ -29,7 +32,8 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def run(platform: Platform, **changes: object) -> pl.DataFrame:
     """Materializes the quick study; the ledger's rows of that run."""
-    write_quick_study(platform.root / "studies", **({"steering": STEERING} | changes))
+    sections = {"steering": STEERING, "evidence": EVIDENCE}
+    write_quick_study(platform.root / "studies", **(sections | changes))
     before = decisions(platform).height
     assert platform.materialize().success
     return decisions(platform).slice(before)
@@ -69,10 +73,11 @@ def test_scores_of_features_and_controls_and_what_a_change_costs(
     assert made.filter(asset="steering", decision="computed")["forward_tokens"].to_list() == [0]
     cost = made.filter(asset="judge_free_scores", decision="computed").row(0, named=True)
     assert cost["forward_tokens"] > 0
-    assert 0 < cost["rows_computed"] == len(lost.drop_nulls("strength"))
-    assert cost["rows_reused"] == len(again.filter(fit="snmf-k006").drop_nulls("strength")) - len(
-        lost.drop_nulls("strength")
-    )
+    of_fit = again.filter(fit="snmf-k006")
+    content = ["site", "fit", *content_columns(JUDGE_FREE_SCORES)]
+    as_before = of_fit.join(free, on=content, how="semi", nulls_equal=True)
+    assert 0 < cost["rows_reused"] == len(as_before)
+    assert 0 < cost["rows_computed"] == len(of_fit) - len(as_before) <= len(lost)
     own = ["site", "fit", "feature_id"]
     others = [frame.join(lost, on=own, how="anti") for frame in (free, again)]
     assert others[0].equals(others[1]) and len(others[0])

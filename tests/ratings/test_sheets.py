@@ -9,8 +9,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from assets.ratings.draw import RATER, blind_sheet, draw_items, rating_columns
-from assets.ratings.folder import files_hash, keep_key, read_keys, read_sheets, take_sheet
+from assets.ratings.draw import RATER, blind_sheet, draw_items, drawn_groups, rating_columns
+from assets.ratings.folder import (
+    asked_items,
+    files_hash,
+    keep_key,
+    read_keys,
+    read_sheets,
+    take_sheet,
+)
 from assets.ratings.frames import human_ratings_frame
 from assets.ratings.items import ITEMS, Kind, label_items, text_items
 from assets.ratings.sheet_files import SheetError, read_sheet, write_sheet
@@ -27,10 +34,6 @@ def labels() -> pl.DataFrame:
 
 
 ITEMS_OF: dict[Kind, Callable[[], pl.DataFrame]] = {"texts": texts, "labels": labels}
-
-
-def kinds(items: pl.DataFrame) -> dict[str, str]:
-    return dict(items.select("item", "kind").unique().iter_rows())
 
 
 def filled(items: pl.DataFrame, kind: Kind = "texts", n: int = 12, rater: str = "Ada") -> dict:
@@ -77,29 +80,79 @@ def test_labels_are_shown_with_held_out_contexts_and_shuffled_ones_are_controls(
 
 @pytest.mark.parametrize("kind", ["texts", "labels"])
 def test_a_sheet_tells_nothing_of_where_an_item_is_from(kind: Kind) -> None:
-    drawn = draw_items(ITEMS_OF[kind](), kind, 16, seed=3)
+    drawn = draw_items(ITEMS_OF[kind](), kind, 10, seed=3)
     sheet = blind_sheet(drawn, kind)
     shown = {"item", "label", "text", "prompt"} if kind == "texts" else {"item", "label", "text"}
     assert set(sheet.columns) == shown | {*rating_columns(kind), RATER}
     for name in (*rating_columns(kind), RATER):
         assert sheet[name].null_count() == len(sheet)
-    assert len(sheet) == 16 == sheet["item"].n_unique()
+    assert len(sheet) == 10 == sheet["item"].n_unique()
     assert all(item.startswith("i") and len(item) == 16 for item in sheet["item"])
-    # The order mixes the groups: no group's items stand together.
-    group = drawn.with_columns(group=pl.col("fit") + pl.col("sign").fill_null(""))["group"]
-    n_turns = int((group != group.shift(1)).sum())
-    assert n_turns > group.n_unique() + 2
 
 
-def test_groups_have_their_shares_and_equal_texts_are_asked_once() -> None:
-    drawn = draw_items(texts(), "texts", 20, seed=0)
+@pytest.mark.parametrize("kind", ["texts", "labels"])
+def test_the_place_in_a_sheet_does_not_tell_a_group(kind: Kind) -> None:
+    """Over many seeds each group's mean place is the middle, and so are each fit's and sign's."""
+    items = ITEMS_OF[kind]()
+    # Of the key's columns, those that a sheet must not tell.
+    told = pl.concat_str(
+        "fit", pl.col("sign").fill_null(""), pl.col("is_control").cast(pl.String), separator=" "
+    )
+    group_of = dict(items.unique("item").select("item", told).iter_rows())
+    places: dict[str, list[float]] = {}
+    for seed in range(200):
+        drawn = draw_items(items, kind, 10, seed)["item"].to_list()
+        for place, item in enumerate(drawn):
+            places.setdefault(group_of[item], []).append(place / (len(drawn) - 1))
+    assert len(places) >= 3
+    for group, found in places.items():
+        # The places' deviation is that of a uniform draw of ten, 0.32; five standard errors.
+        assert abs(sum(found) / len(found) - 0.5) < 5 * 0.32 / len(found) ** 0.5, group
+
+
+def test_groups_have_their_shares() -> None:
+    items = texts()
+    drawn = draw_items(items, "texts", 12, seed=0)
     is_base, is_control = drawn["sign"] == "0", drawn["fit"].is_in(list(CONTROLS))
-    assert is_base.sum() == 5 and (is_control & ~is_base).sum() == 5
-    assert drawn.select("label", "prompt", "text").n_unique() == 20
-    # 6 labels x 3 base texts, 5 and 6 features x 2 signs x 3 texts steered.
-    everything = draw_items(texts(), "texts", 1000, seed=0)
-    assert len(everything) == 18 + 30 + 36
-    assert draw_items(texts().clear(), "texts", 5, seed=0).is_empty()
+    assert is_base.sum() == 3 and (is_control & ~is_base).sum() == 3 and len(drawn) == 12
+    of_labels = draw_items(labels(), "labels", 4, seed=0).join(labels(), on="item").unique("item")
+    assert of_labels["is_control"].sum() == 1 and len(of_labels) == 4
+    assert draw_items(items.clear(), "texts", 5, seed=0).is_empty()
+
+
+@pytest.mark.parametrize("n", [20, 40, 1000])
+@pytest.mark.parametrize("kind", ["texts", "labels"])
+def test_no_text_is_asked_twice_so_a_base_text_cannot_be_known_by_coming_again(
+    kind: Kind, n: int
+) -> None:
+    """Base texts are the same for all features: 3 different ones here, judged with 6 labels."""
+    items = ITEMS_OF[kind]()
+    drawn = draw_items(items, kind, n, seed=1)
+    assert drawn.select("prompt", "text").is_duplicated().sum() == 0
+    # 3 base texts, 5 and 6 features x 2 signs x 3 texts steered; 5 features' contexts a fit.
+    n_different = 3 + 30 + 36 if kind == "texts" else 2 * (N_FEATURES - 1)
+    assert len(drawn) == min(n, n_different)
+    groups = {one.group: one for one in drawn_groups(items, drawn, kind, n)}
+    assert sum(one.n_drawn for one in groups.values()) == len(drawn)
+    if kind == "texts":
+        assert (groups["base"].n_drawn, groups["base"].n_wanted) == (3, round(n / 4))
+        assert groups["control"].n_drawn >= groups["control"].n_wanted or n == 1000
+        # What base texts leave free, the others fill.
+        assert groups["steered"].n_drawn + groups["control"].n_drawn == len(drawn) - 3
+    else:
+        # Half of the contexts are those of a control fit; the others have a shuffled label, too.
+        assert 3 <= groups["own"].n_drawn <= 5 <= groups["control"].n_drawn
+
+
+def test_a_steered_text_that_is_a_base_text_is_asked_once() -> None:
+    """Weak steering often leaves a text as it was; spaces do not make it another one."""
+    items = texts()
+    base = items.filter(sign="0", text=" base 1")["text"][0]
+    same = pl.when((pl.col("sign") == "+") & (pl.col("text_index") == 1))
+    changed = items.with_columns(text=same.then(pl.lit(f"{base}  ")).otherwise("text"))
+    drawn = draw_items(changed, "texts", 1000, seed=0)
+    assert drawn["text"].str.strip_chars().n_unique() == len(drawn) == 69 - 11
+    assert set(drawn.filter(pl.col("text").str.strip_chars() == "base 1")["sign"]) == {"0"}
 
 
 def test_the_same_seed_gives_the_same_sheet_from_rows_in_any_order() -> None:
@@ -124,7 +177,7 @@ def test_a_filled_sheet_is_read_as_it_was_rated(tmp_path: Path, kind: Kind, form
         written(sheet | floats, path)
     else:
         written(sheet, path)
-    rated = read_sheet(path, kinds(items))
+    rated = read_sheet(path, asked_items(items))
     expected = {
         (item, name.removesuffix("_rating"), "Ada", float(value))
         for name in rating_columns(kind)
@@ -138,7 +191,7 @@ def test_items_that_nobody_rated_are_counted_and_half_rated_ones_kept(tmp_path: 
     sheet = filled(items)
     sheet["concept_rating"][0] = sheet["fluency_rating"][0] = None
     sheet["fluency_rating"][1] = ""
-    rated = read_sheet(written(sheet, tmp_path / "sheet.csv"), kinds(items))
+    rated = read_sheet(written(sheet, tmp_path / "sheet.csv"), asked_items(items))
     assert rated.n_unrated == 1 and len(rated.ratings) == 2 * 12 - 3
 
 
@@ -191,6 +244,56 @@ def test_files_that_are_no_sheets(tmp_path: Path, content: bytes, said: str) -> 
     assert said in str(error.value)
 
 
+def test_ratings_beside_another_text_are_named_by_row_and_remedy(tmp_path: Path) -> None:
+    items = texts()
+    sheet = filled(items)
+    # Somebody sorted one column by itself.
+    first, second, *others = sheet["text"]
+    path = written(sheet | {"text": [second, first, *others]}, tmp_path / "sorted.csv")
+    with pytest.raises(SheetError) as error:
+        read_sheet(path, asked_items(items))
+    said = str(error.value).splitlines()
+    assert len(said) == 3 and "rate a fresh sheet" in said[1]
+    for line, row, found, shown in ((said[1], 2, second, first), (said[2], 3, first, second)):
+        assert f"row {row}, column text: found {found.strip()!r}" in line
+        assert f"showed {shown!r}" in line
+    # As the message says, a column that is gone is no problem; nor are spaces and line ends.
+    without = {name: values for name, values in sheet.items() if name != "text"}
+    spaced = sheet | {"text": [f"{text.replace(' ', '  ')}\r\n" for text in sheet["text"]]}
+    for kept in (without, spaced):
+        assert len(read_sheet(written(kept, path), asked_items(items)).ratings) == 24
+
+
+def test_a_sheet_of_another_study_says_what_to_do(tmp_path: Path) -> None:
+    foreign = texts().with_columns(item=pl.concat_str(pl.lit("j"), "item"))
+    path = written(filled(foreign), tmp_path / "foreign.csv")
+    with pytest.raises(SheetError, match=r"row 2, column item: found 'j.*by STUDY="):
+        read_sheet(path, asked_items(texts()))
+
+
+def test_a_column_that_stands_twice_is_an_error(tmp_path: Path) -> None:
+    path = written(filled(texts()), tmp_path / "s.csv")
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{header},rater", *(f"{line},Bo" for line in lines)]))
+    with pytest.raises(SheetError, match=r"row 1: found the columns \['rater'\] more than once"):
+        read_sheet(path, asked_items(texts()))
+
+
+def test_two_spellings_of_a_name_are_one_person(tmp_path: Path) -> None:
+    items, folder = texts(), tmp_path / "mini.ratings"
+    keep_key(folder, items)
+    sheet = filled(items, rater="Ada L")
+    path = tmp_path / "mine.csv"
+    written(sheet | {RATER: ["Ada L"] * 5 + ["ada  l"] * 7}, path)
+    with pytest.raises(SheetError, match=r"row 7, column rater: found 'ada  l', who is 'Ada L'"):
+        take_sheet(folder, path)
+    take_sheet(folder, written(sheet, path))
+    others = {name: values[:6] for name, values in filled(items, n=30, rater="ada l").items()}
+    with pytest.raises(SheetError, match=r"others\.csv has ratings of 'ada l', who is 'Ada L'"):
+        take_sheet(folder, written(others, tmp_path / "others.csv"))
+    assert len(read_sheets(folder)) == 1
+
+
 def test_other_endings_and_missing_files_are_errors(tmp_path: Path) -> None:
     for path, said in (
         (tmp_path / "a.xlsx", "expected .csv or .parquet"),
@@ -207,7 +310,7 @@ def test_a_sheet_of_labels_cannot_rate_texts(tmp_path: Path) -> None:
     sheet = filled(labels(), "labels")
     sheet["item"][0] = texts()["item"][0]
     with pytest.raises(SheetError, match="expected an item of a sheet of labels"):
-        read_sheet(written(sheet, tmp_path / "s.csv"), kinds(texts()) | kinds(labels()))
+        read_sheet(written(sheet, tmp_path / "s.csv"), asked_items(texts()) | asked_items(labels()))
 
 
 @pytest.mark.parametrize("n_rated", [12, 5])

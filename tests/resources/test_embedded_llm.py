@@ -12,6 +12,7 @@ from assets.labels.config import LlmConfig
 from assets.labels.judging import probability_of_yes
 from assets.labels.prompts import LABEL_SCHEMA, WORDS_INPUT
 from assets.labels.score_prompts import LABEL_FITS_TEXT, TOPIC_OF_TEXT
+from assets.steering.prompts import CONCEPT_PROMPT
 from resources.chat_model import ChatModel
 from resources.embedded_llm import EmbeddedLlmError, embedded_weights
 
@@ -40,6 +41,28 @@ def test_labels_and_judgements_of_the_embedded_llm() -> None:
     probability = probability_of_yes(judged)
     assert probability is not None and 0 < probability < 1
     assert len(judged.first_token_logprobs) == 20
+
+
+@pytest.mark.slow
+def test_an_answer_does_not_depend_on_what_was_asked_before() -> None:
+    judged = [
+        CONCEPT_PROMPT.request(label, text, "graded")
+        for label, text in (
+            ("rain", "I think that the sky is dark and the boats are home."),
+            ("music", "The band played all night in the hall of the old school."),
+            ("rain", "I think that the sky is dark."),
+        )
+    ]
+
+    def answers(order: list[int]) -> dict[int, dict[str, float]]:
+        model = ChatModel(LlmConfig(embedded_context=512))
+        replies = model.complete([judged[i] for i in order], purpose="test")
+        return dict(zip(order, (dict(r.first_token_logprobs) for r in replies), strict=True))
+
+    first = answers([0, 1, 2])
+    assert len(first[0]) == 20 and first[0] != first[2]
+    assert answers([2, 0, 1]) == first
+    assert answers([1]) == {1: first[1]}
 
 
 def test_missing_weights_are_named(monkeypatch: Any) -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import resources.lake
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, SchemaError, Table, status_columns
-from resources.lake import Commit, Lake, LakeError, open_lake
+from resources.lake import Lake, open_lake
+from resources.lake_commit import Commit
+from resources.lake_tables import LakeError
 
 TABLE = Table(
     name="toys",
@@ -259,7 +262,7 @@ def test_an_interrupt_after_the_commit_loses_nothing(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Lake, "_newest_snapshot", interrupted)
+        patch.setattr(resources.lake, "newest_snapshot", interrupted)
         with pytest.raises(KeyboardInterrupt):
             lake.replace({TABLE: toys(3)}, PARTITION, COMMIT)
     assert len(lake.read(TABLE)) == 3

@@ -9,7 +9,9 @@ from any_rows import any_rows
 
 from assets.shared.schema import Table
 from orchestration.data_dictionary import all_tables
-from resources.lake import Commit, Lake, LakeError
+from resources.lake import Lake
+from resources.lake_commit import Commit
+from resources.lake_tables import LakeError
 from resources.lake_versions import parse_version
 
 COMMIT = Commit("a table", "a partition", "run")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from assets.ledger.tables import DECISIONS, RUN_LEDGER
-from resources.lake import Commit, Lake
+from resources.lake import Lake
+from resources.lake_commit import Commit
 from resources.ledger import MOST_ATTEMPTS, Entry, Ledger, ledger_frame
 
 STATE = Entry(

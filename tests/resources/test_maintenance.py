@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +13,11 @@ from any_rows import any_rows
 from toy_table import COMMIT, PARTITION, TABLE, toys
 
 from assets.activations.tables import ACTIVATION_SHARDS
-from resources.lake import Lake, LakeError
+from resources.lake import Lake
+from resources.lake_commit import Commit
+from resources.lake_tables import LakeError
 from resources.maintenance import MaintenanceReport, Step, maintain
-from resources.retention import Retention, versions_to_expire
+from resources.retention import Retention
 
 LATER = timedelta(days=60)
 SITE = {"site": "demo:model@L15.mlp_hidden"}
@@ -37,29 +40,16 @@ def data_files(lake: Lake) -> set[str]:
     return {path.name for path in lake.data_folder.rglob("*.parquet")}
 
 
+def commit_of(run: int) -> Commit:
+    return replace(COMMIT, run_id=f"run-{run}")
+
+
 def keep(n: int, **changes: object) -> Retention:
-    return Retention.model_validate({"keep_last": n, "keep_days": 1, "safe_hours": 1, **changes})
-
-
-def test_versions_are_kept_by_age_by_number_and_by_name() -> None:
-    now = datetime(2026, 11, 21, tzinfo=UTC)
-    times = [now - timedelta(days=days) for days in (50, 40, 31, 29, 2, 1)]
-    snapshots = pl.DataFrame({"snapshot_id": range(6), "snapshot_time": times})
-    assert versions_to_expire(snapshots, Retention(keep_last=1), now) == [0, 1, 2]
-    assert versions_to_expire(snapshots, Retention(keep_last=4), now) == [0, 1]
-    assert versions_to_expire(snapshots, Retention(keep_last=9), now) == []
-    assert versions_to_expire(snapshots, Retention(keep_last=1, keep_days=0), now) == [
-        0,
-        1,
-        2,
-        3,
-        4,
-    ]
-    assert versions_to_expire(snapshots, Retention(keep_last=1, keep_versions=(1,)), now) == [0, 2]
+    return Retention.model_validate({"keep_runs": n, "keep_days": 1, "safe_hours": 1, **changes})
 
 
 def test_old_versions_end_and_their_files_go_after_the_safe_age(lake: Lake) -> None:
-    versions = [lake.replace({TABLE: toys(3 + i)}, PARTITION, COMMIT) for i in range(5)]
+    versions = [lake.replace({TABLE: toys(3 + i)}, PARTITION, commit_of(i)) for i in range(5)]
     sizes = {path.name: path.stat().st_size for path in lake.data_folder.rglob("*.parquet")}
     now = datetime.now(UTC) + LATER
     dry = maintain(lake, keep(2), now=now)
@@ -165,7 +155,7 @@ def test_shards_stay_while_a_kept_version_names_them_and_go_after(lake: Lake) ->
     assert step(maintain(lake, is_dry=False), "activation shards removed").n_bytes == 10
     assert shard_names(lake) == ["a", "b", "c", "young"] and not half.exists()
     assert len(list(lake.shards_folder.glob("*.json"))) == 4
-    done = maintain(lake, Retention(keep_days=0, keep_last=1), is_dry=False)
+    done = maintain(lake, Retention(keep_days=0, keep_runs=1), is_dry=False)
     assert step(done, "activation shards removed").n_items == 1
     assert shard_names(lake) == ["b", "c", "young"]
 

@@ -14,7 +14,8 @@ import pytest
 from toy_table import COMMIT, TABLE, toys
 
 from assets.shared.schema import Column, Table
-from resources.lake import Lake, LakeError
+from resources.lake import Lake
+from resources.lake_tables import LakeError
 from resources.maintenance import maintain
 from resources.retention import Retention
 
@@ -56,6 +57,9 @@ class History:
         partition = self.draw.choice(PARTITIONS)
         kind = self.draw.choices(["replace", "append", "empty", "grow"], [5, 5, 1, 0.5])[0]
         self.n_ids += 10
+        # Runs that overlap, of some snapshots each.
+        run = self.n_ids // 40 - self.draw.randint(0, 1)
+        commit = replace(COMMIT, run_id=f"run-{run}")
         rows = rows_for(table, partition, self.draw.randint(1, 6), self.n_ids)
         if kind == "append":
             self.lake.append({table: table.conform(rows, partition_of(table, partition))}, COMMIT)
@@ -65,7 +69,7 @@ class History:
             self.lake.ensure_tables([self.tables[table.name]])
         else:
             rows = rows.head(0) if kind == "empty" else rows
-            self.lake.replace({table: rows}, partition_of(table, partition), COMMIT)
+            self.lake.replace({table: rows}, partition_of(table, partition), commit)
         self.remember()
 
     def remember(self) -> None:
@@ -95,7 +99,7 @@ def test_every_kept_version_of_a_random_history_reads_as_before(tmp_path: Path, 
         held = sorted(set(history.states) - expired)
         policy = Retention(
             keep_days=0,
-            keep_last=1 if is_last else draw.randint(1, 8),
+            keep_runs=1 if is_last else draw.randint(1, 4),
             keep_versions=tuple(draw.sample(held, min(2, len(held)))),
             safe_hours=1,
         )
@@ -150,7 +154,7 @@ def age_what_is_scheduled(root: Path, days: int) -> None:
 
 def test_beside_a_writer_and_a_reader_nothing_is_lost(tmp_path: Path) -> None:
     root, stop = tmp_path / "lake", tmp_path / "stop"
-    policy = Retention(keep_days=0, keep_last=2, safe_hours=1)
+    policy = Retention(keep_days=0, keep_runs=2, safe_hours=1)
     lake = Lake(root)
     _write(str(root), 6)
     maintain(lake, policy, is_dry=False)
@@ -191,7 +195,7 @@ def test_a_maintenance_killed_at_any_step_is_made_up_for_by_the_next(
     lake = Lake(tmp_path / "lake")
     _write(str(lake.root), 4)
     rows = lake.read(OTHER)
-    policy = Retention(keep_days=0, keep_last=2, safe_hours=1)
+    policy = Retention(keep_days=0, keep_runs=2, safe_hours=1)
     now = datetime.now(UTC) + timedelta(hours=2)
     for name in ("merge_small_files", "_clean_up", "_unused_files"):
         with monkeypatch.context() as patch:
@@ -204,10 +208,13 @@ def test_a_maintenance_killed_at_any_step_is_made_up_for_by_the_next(
                 maintain(lake, policy, is_dry=False, now=now)
         assert lake.read(OTHER).equals(rows)
     maintain(lake, policy, is_dry=False, now=now)
-    # Versions that hold the small files end once there are newer ones.
     _write(str(lake.root), 2)
     rows = lake.read(OTHER)
-    for _ in range(3):
-        maintain(lake, policy.model_copy(update={"keep_last": 1}), is_dry=False, now=now)
+    maintain(lake, policy, is_dry=False, now=now)
+    # Versions that hold the small files end once a newer run is kept in place of theirs.
+    newer = replace(COMMIT, run_id="run-2")
+    lake.replace({TABLE: toys(3)}, PARTITIONS[0], newer)
+    for _ in range(2):
+        maintain(lake, policy.model_copy(update={"keep_runs": 1}), is_dry=False, now=now)
     assert lake.read(OTHER).equals(rows)
     assert len(list(lake.data_folder.rglob("*.parquet"))) == 3

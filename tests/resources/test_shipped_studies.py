@@ -99,7 +99,15 @@ def test_the_papers_settings_are_those_of_the_paper() -> None:
         assert (study.steering.n_texts, study.steering.max_new_tokens) == (8, 50)
         sampling = (study.steering.top_k, study.steering.top_p, study.steering.temperature)
         assert sampling == (30, 0.3, 1.0)
+        assert study.steering.neutral_prompts == ("I think that",)
+        # Each text against both labels, the output one by sign.
+        assert study.steering.judged_labels == ("input", "output")
+        assert study.labels.kinds == ("input", "output", "output_minus")
         assert (study.detection.n_activating, study.detection.n_neutral) == (5, 5)
+        # The labeller sees the ten strongest contexts, and nothing else.
+        assert (study.evidence.n_top, study.evidence.n_sampled) == (10, 0)
+        shown = (study.labels.n_contexts_shown, study.labels.n_near_misses_shown)
+        assert shown == (10, 0)
         of_paper = study.fits[0]
         assert (of_paper.method, of_paper.solver, of_paper.rank) == ("snmf", "multiplicative", 100)
         assert of_paper.keep_fraction == (0.05 if "gpt2" in name else 0.01)

@@ -56,6 +56,15 @@ def test_a_minimal_study_names_its_sites_and_fits(tmp_path: Path) -> None:
             {"fits": [{"method": "pca", "rank": 8, "kinds": ["attn_out"]}]},
             r"'pca-k008' runs at no site of the study, whose kinds are mlp_hidden",
         ),
+        (
+            {"steering": {"judged_labels": ["output"]}, "labels": {"kinds": ["input", "output"]}},
+            r"steering\.judged_labels \(output\) needs labels that labels\.kinds \(input, output\) "
+            r"has not: add output_minus there",
+        ),
+        (
+            {"judge_llm": {"model": "x"}, "nightly": {"budget": {"usd": 1}}},
+            r"usd_per_million_completion_tokens` to `judge_llm`",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict, expected: str) -> None:

@@ -13,7 +13,8 @@ from assets.labels.tables import LLM_CALLS
 from assets.shared.chat import ChatReply, ChatRequest
 from resources.chat_model import ChatModel
 from resources.embedded_llm import EmbeddedLlmError
-from resources.lake import Commit, Lake
+from resources.lake import Lake
+from resources.lake_commit import Commit
 from resources.token_counts import TOKENS_PER_MESSAGE, TokenCounter, Tokens, n_pieces
 
 COMMIT = Commit(asset="labels", partition="p", run_id="r", fingerprint="f")

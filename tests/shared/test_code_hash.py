@@ -92,5 +92,19 @@ def test_the_closure_follows_imports_also_in_circles_and_inside_functions(room: 
 
 def test_the_projects_own_stages_have_versions_that_their_rooms_share_code_in() -> None:
     closure = imported_closure(["assets.steering.judging"])
-    assert "assets.labels.chosen_labels" in closure
+    assert "assets.labels.judging" in closure
     assert not {name for name in closure if name.endswith((".prompts", ".tables", ".definitions"))}
+
+
+def test_modules_outside_of_assets_count_where_they_are_named(room: Path) -> None:
+    folder = room.parent.parent / "resources"
+    folder.mkdir(exist_ok=True)
+    (folder / "reading.py").write_text("from assets.room.lonely import x\ny = x\n")
+    first = modules_hash(["resources.reading"])
+    assert code_hash.imported_closure(["resources.reading"]) == {
+        "resources.reading",
+        "assets.room.lonely",
+    }
+    (folder / "reading.py").write_text("from assets.room.lonely import x\ny = x + 1\n")
+    code_hash._source_hash.cache_clear()
+    assert modules_hash(["resources.reading"]) != first

@@ -1,18 +1,31 @@
 """The number of judge calls said beforehand is the number of requests that are made."""
 
 from collections import Counter
+from typing import Literal
 
 import polars as pl
 import pytest
 
 from assets.steering.call_counts import judge_call_counts
 from assets.steering.config import SteeringConfig
-from assets.steering.judging import ConceptLabel, build_requests
+from assets.steering.judged_labels import JUDGED_KINDS, ConceptLabel
+from assets.steering.judging import build_requests
 
 
 @pytest.mark.parametrize("n_features", [0, 1, 5])
-def test_as_many_calls_are_counted_as_are_made(n_features: int) -> None:
-    config = SteeringConfig(target_kl_nats=(0.1, 0.5, 1.0), n_texts=4)
+@pytest.mark.parametrize("signs", ["+-", "-"])
+@pytest.mark.parametrize("judged", [("input",), ("output",), ("input", "output")])
+def test_as_many_calls_are_counted_as_are_made(
+    n_features: int, signs: str, judged: tuple[Literal["input", "output"], ...]
+) -> None:
+    config = SteeringConfig.model_validate(
+        {
+            "target_kl_nats": [0.1, 0.5, 1.0],
+            "n_texts": 4,
+            "signs": list(signs),
+            "judged_labels": judged,
+        }
+    )
     cases = [("0", 0.0), *((s, kl) for s in config.signs for kl in config.target_kl_nats)]
     texts = pl.DataFrame(
         [
@@ -25,14 +38,20 @@ def test_as_many_calls_are_counted_as_are_made(n_features: int) -> None:
                 # A base text is the same for every feature.
                 "text": f" text {index}" + (f" {feature_id} {sign} {kl}" if kl else ""),
                 "status": "ok",
+                "reason": None,
             }
             for feature_id in range(n_features)
             for sign, kl in cases
             for index in range(config.n_texts)
         ]
     )
-    labels = {i: ConceptLabel(f"label {i}", "input") for i in range(n_features)}
-    made = build_requests(texts, labels, config.judge)
+    labels = {
+        (i, kind): ConceptLabel(f"{kind} {i}", kind)
+        for i in range(n_features)
+        for kind in JUDGED_KINDS
+    }
+    # Without a feature there is not even a column of texts.
+    made = build_requests(texts, labels, config.judge, judged) if n_features else []
     counts = judge_call_counts(n_features, config)
     most = Counter({name: count.most for name, count in counts.items()})
     assert Counter(request.prompt_name for request in made) == most

@@ -14,7 +14,12 @@ from assets.shared.code_hash import imported_closure
 from assets.steering.calibration import SIGN_FACTORS, calibrate_strengths
 from assets.steering.definitions import CALIBRATION_MODULE, JUDGE_FREE_MODULE
 from assets.steering.feature_tables import JUDGE_FREE_SCORES
-from assets.steering.input_score import InputScore, first_tokens, input_scores
+from assets.steering.input_score import (
+    FEWEST_CONTEXTS,
+    InputScore,
+    first_tokens,
+    input_scores,
+)
 from assets.steering.judge_free import FeatureTokens, JudgeFreeRun, judge_free_scores
 from assets.steering.label_logprob import MOST_LABEL_TOKENS, label_token_ids
 from assets.steering.output_score import rank_weighted_probability
@@ -214,21 +219,25 @@ def test_what_is_missing_is_null_with_a_reason() -> None:
 
 
 def test_input_scores_are_shares_of_top_peak_tokens_written() -> None:
+    tokens = {
+        (1, "top"): [" red", " Red", " red", " blue", " green", " red"],
+        (1, "held_out"): [" red"],
+        (2, "top"): [" sun"] * 5,
+        (3, "held_out"): [" red"] * 9,
+        # One context too few, whatever they say.
+        (4, "top"): [" red"] * (FEWEST_CONTEXTS - 1),
+    }
     contexts = pl.DataFrame(
         [
-            (1, "top", 0, " red"),
-            (1, "top", 1, " Red"),
-            (1, "top", 2, " red"),
-            (1, "top", 3, " blue"),
-            (1, "held_out", 0, " red"),
-            (2, "top", 0, " sun"),
-            (3, "held_out", 0, " red"),
+            (feature_id, kind, rank, token)
+            for (feature_id, kind), peaks in tokens.items()
+            for rank, token in enumerate(peaks)
         ],
         schema=["feature_id", "kind", "rank_in_kind", "token"],
         orient="row",
     )
     written = {(1, "+"): [" red", " green"], (1, "-"): [" sea"], (2, "+"): ["sun"]}
-    written |= {(3, "+"): [" red"]}
+    written |= {(3, "+"): [" red"], (4, "+"): [" red"]}
     projection = pl.DataFrame(
         [
             (feature_id, sign, rank, token, 100 * feature_id + rank)
@@ -240,11 +249,25 @@ def test_input_scores_are_shares_of_top_peak_tokens_written() -> None:
         orient="row",
     )
     assert input_scores(contexts, projection) == {
-        (1, "+"): InputScore(0.5, 4),
-        (1, "-"): InputScore(0.0, 4),
-        (2, "+"): InputScore(0.0, 1),
+        (1, "+"): InputScore(4 / 6, 6),
+        (1, "-"): InputScore(0.0, 6),
+        (2, "+"): InputScore(0.0, 5),
+        (4, "+"): InputScore(None, 4),
     }
     assert first_tokens(projection.reverse())[1, "+"] == [100 + rank for rank in range(20)]
+
+
+def test_too_few_contexts_are_no_score_of_0_but_a_reason_and_the_other_scores_stay() -> None:
+    model = tiny_model("llama")
+    directions = unit_directions(model, 2)
+    few = READ | {(10, "+"): InputScore(None, 3)}
+    run = scored(model, directions, calibrations_of(model, directions), input_scores=few)
+    row = run.rows.filter(feature_id=10, sign="+", target_kl_nats=0.1).row(0, named=True)
+    assert row["status"] == "partial" and row["input_score"] is None and row["n_contexts"] == 3
+    assert row["reason"] == (
+        "input_score: not attempted, 3 contexts; expected 5 at least (evidence.n_top)"
+    )
+    assert row["output_score"] is not None and row["label_logprob_gain"] is not None
 
 
 def test_a_label_is_tokenized_as_the_going_on_of_a_prompt() -> None:

@@ -9,21 +9,31 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 import pytest
 
+from assets.ledger.costs import RETRYABLE
 from assets.shared.chat import ChatReply, ChatRequest
+from assets.shared.covered_mean import covered_mean
+from assets.steering.judge_prompt import JudgePrompt
+from assets.steering.judged_labels import ConceptLabel, kinds_by_sign, labels_to_judge
 from assets.steering.judging import (
-    ConceptLabel,
     build_requests,
     harmonic_mean,
     judge_texts,
-    labels_to_judge,
     read_rating,
     score_texts,
 )
-from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT, JudgePrompt
-from assets.steering.tables import STEERING_SCORES
+from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT
+from assets.steering.tables import NOT_REACHED, STEERING_SCORES
 
 PARTITION = {"site": "s", "fit": "f"}
-LABELS = {1: ConceptLabel("weekdays", "input"), 2: ConceptLabel("food", "output")}
+LABELS = {
+    (1, "input"): ConceptLabel("weekdays", "input"),
+    (2, "input"): ConceptLabel("food", "input"),
+}
+BY_SIGN = {
+    (1, "input"): ConceptLabel("weekdays", "input"),
+    (1, "output"): ConceptLabel("clocks", "output"),
+    (1, "output_minus"): ConceptLabel("rivers", "output_minus"),
+}
 ROW = {"target_kl_nats": 0.1, "prompt": "I think that", "status": "ok", "reason": None}
 
 
@@ -158,16 +168,47 @@ def test_texts_that_cannot_be_judged_ask_nothing_and_keep_their_rows() -> None:
     texts = texts_of(
         {"text": "fine"},
         {"text": "fine", "feature_id": 5},
-        {"text": None, "text_index": 1, "status": "not_attempted", "reason": "not calibrated"},
+        {"text": None, "text_index": 1, "status": "not_reached", "reason": "not calibrated"},
     )
     requests = build_requests(texts, LABELS, "graded")
     assert len(requests) == 2
     replies = [graded_reply(request, {"2": 1.0}) for request in requests]
     scores = score_texts(texts, LABELS, replies, "graded")
     STEERING_SCORES.conform(scores, PARTITION)
-    assert scores["status"].to_list() == ["ok", "not_attempted", "not_attempted"]
+    assert scores["status"].to_list() == ["ok", "not_attempted", "not_reached"]
     assert scores["score"].to_list() == [2.0, None, None]
-    assert "no label" in scores["reason"][1] and "not calibrated" in scores["reason"][2]
+    assert "no input label" in scores["reason"][1] and "not calibrated" in scores["reason"][2]
+
+
+def test_texts_of_a_target_that_was_not_reached_count_against_coverage() -> None:
+    """Of no LLM's fault, so asking again would not help; and of no label's."""
+    reached = [{"text": "fine", "text_index": i} for i in range(6)]
+    missed = [
+        {"text": None, "text_index": i, "target_kl_nats": 9.0, "status": "not_reached"}
+        for i in range(10)
+    ]
+    unlabelled = [{"text": "fine", "feature_id": 5}]
+    texts = texts_of(*reached, *missed, *unlabelled)
+    replies = [graded_reply(r, {"2": 1.0}) for r in build_requests(texts, LABELS, "graded")]
+    shown = covered_mean(score_texts(texts, LABELS, replies, "graded"), "score")
+    assert shown == {"mean_score": 2.0, "mean_score_n": 6, "mean_score_coverage": 6 / 16}
+    assert NOT_REACHED not in RETRYABLE
+
+
+def test_a_text_that_ended_at_once_scores_0_without_a_call() -> None:
+    texts = texts_of(
+        {"text": None, "status": "empty", "reason": "ended"},
+        {"text": None, "status": "empty", "reason": "ended", "feature_id": 5},
+    )
+    assert build_requests(texts, LABELS, "graded") == []
+    scores = score_texts(texts, LABELS, [], "graded")
+    STEERING_SCORES.conform(scores, PARTITION)
+    empty, unlabelled = scores.to_dicts()
+    ratings = ("concept_rating", "fluency_rating", "score")
+    assert [empty[name] for name in ratings] == [0.0, 0.0, 0.0]
+    assert (empty["status"], empty["reason"]) == ("ok", "0 without asking: ended")
+    assert empty["concept_request_hash"] is None and empty["concept_reply"] is None
+    assert (unlabelled["status"], unlabelled["score"]) == ("not_attempted", None)
 
 
 def test_equal_requests_are_made_once() -> None:
@@ -201,20 +242,80 @@ def test_long_or_broken_lines_are_cut_to_one_line() -> None:
     assert content.count("\n") == 1 and "about a b?" in content
 
 
-def test_the_chosen_label_is_judged() -> None:
+def test_no_kind_of_label_stands_in_for_another() -> None:
     labels = pl.DataFrame(
         [
             (1, "token_summary", "monday, friday", "ok"),
             (1, "input", "weekdays", "ok"),
-            (1, "output", "dates", "ok"),
+            (1, "combined", "dates", "ok"),
             (2, "input", None, "none"),
             (2, "output", "food", "ok"),
             (3, "input", None, "failed"),
+            (3, "output_minus", "rain", "ok"),
         ],
         schema=["feature_id", "kind", "label", "status"],
         orient="row",
     ).with_columns(reason=pl.lit("why"))
-    assert labels_to_judge(labels) == LABELS
+    found = labels_to_judge(labels)
+    assert found == {
+        (1, "input"): ConceptLabel("weekdays", "input"),
+        (2, "input"): ConceptLabel(None, "input", "no input label: none, why"),
+        (2, "output"): ConceptLabel("food", "output"),
+        (3, "input"): ConceptLabel(None, "input", "no input label: failed, why"),
+        (3, "output_minus"): ConceptLabel("rain", "output_minus"),
+    }
+    texts = texts_of(*({"text": "x", "feature_id": i} for i in (1, 2, 3)))
+    replies = [graded_reply(r, {"2": 1.0}) for r in build_requests(texts, found, "graded")]
+    scores = score_texts(texts, found, replies, "graded")
+    assert scores["status"].to_list() == ["ok", "not_attempted", "not_attempted"]
+    assert set(scores["label_kind"]) == {"input"}
+    assert scores["reason"].to_list()[1:] == [found[i, "input"].reason for i in (2, 3)]
+    of_output = score_texts(texts, found, replies[:2], "graded", ("output",))
+    assert of_output["status"].to_list() == ["not_attempted", "ok", "not_attempted"]
+    assert "labels.kinds has no output" in of_output["reason"][0]
+
+
+def test_each_sign_is_judged_on_what_it_promotes_and_base_texts_on_both() -> None:
+    assert kinds_by_sign(("input", "output"), "+-") == {
+        "+": ("input", "output"),
+        "-": ("input", "output_minus"),
+        "0": ("input", "output", "output_minus"),
+    }
+    assert kinds_by_sign(("output",), "-") == {"-": ("output_minus",), "0": ("output_minus",)}
+    texts = texts_of(
+        {"sign": "0", "target_kl_nats": 0.0, "text": "base"},
+        {"sign": "+", "text": "added"},
+        {"sign": "-", "text": "subtracted"},
+    )
+    both = ("input", "output")
+    requests = build_requests(texts, BY_SIGN, "graded", both)
+    names = [request.prompt_name for request in requests]
+    # Fluency knows no label.
+    assert (names.count("steering_concept"), names.count("steering_fluency")) == (7, 3)
+    replies = [
+        graded_reply(r, {"2" if "clocks" in r.messages[-1]["content"] else "1": 1.0})
+        for r in requests
+    ]
+    scores = score_texts(texts, BY_SIGN, replies, "graded", both)
+    STEERING_SCORES.conform(scores, PARTITION)
+    found = scores.select("sign", "label_kind", "label", "concept_rating").rows()
+    assert found == [
+        ("0", "input", "weekdays", 1.0),
+        ("0", "output", "clocks", 2.0),
+        ("0", "output_minus", "rivers", 1.0),
+        ("+", "input", "weekdays", 1.0),
+        ("+", "output", "clocks", 2.0),
+        ("-", "input", "weekdays", 1.0),
+        ("-", "output_minus", "rivers", 1.0),
+    ]
+    # A second label adds rows and changes none.
+    alone = score_texts(
+        texts,
+        BY_SIGN,
+        [r for r in replies if r.request in build_requests(texts, BY_SIGN, "graded")],
+        "graded",
+    )
+    assert alone.equals(scores.filter(label_kind="input"))
 
 
 def test_fluency_is_asked_of_base_texts_as_of_steered_ones() -> None:

@@ -1,4 +1,4 @@
-"""Calibration and generation on SmolLM2-135M: targets met, rows independent of batch mates."""
+"""Calibration and generation on real models: targets met, rows independent of batch mates."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import pytest
 import torch
 
 from assets.activations.hooks import add_at_site
-from assets.activations.sites import ActivationSite
+from assets.activations.sites import ActivationSite, locate_block
+from assets.activations.suffix_forward import SuffixForward
 from assets.evidence.vocab_projection import project_vocabulary
 from assets.steering.calibration import CalibrationRun, calibrate_strengths
 from assets.steering.config import SteeringConfig
 from assets.steering.generation import SamplingSettings, SteeredRow, generate_steered
+from assets.steering.next_token_change import mean_kl
+from assets.steering.steered_site import steered_directions, steered_site
 from assets.steering.text_plan import TextPlan, plan_texts, texts_frame
 from resources.subject_model import load_subject_model
 from tests.steering.planted_steering import no_forward
@@ -145,3 +148,47 @@ def test_strength_zero_is_the_base_text_whatever_its_batch_mates(layer: int) -> 
         whole = model.generate(ids, max_new_tokens=16, do_sample=False, repetition_penalty=1.0)[0]
     prompt = tokenizer.decode(first, skip_special_tokens=True)
     assert tokenizer.decode(whole, skip_special_tokens=True) == prompt + text == prompt + zero
+
+
+@pytest.mark.slow
+def test_behind_gemmas_norm_sparse_features_reach_half_a_nat() -> None:
+    subject = load_subject_model("gemma3-270m", cache_folder=Path(".cache/models"))
+    model, site, n = subject.model, ActivationSite(14), 6
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.zeros(n, 2048)
+    for row in rows:  # 1 % of the neurons, as in a fit
+        row[torch.randperm(2048, generator=generator)[:21]] = torch.randn(21, generator=generator)
+    rows /= rows.norm(dim=1, keepdim=True)
+    prompt_ids = [subject.tokenizer(prompt)["input_ids"] for prompt in CONFIG.neutral_prompts[:2]]
+    run = calibrate_strengths(
+        model,
+        steered_site(model, site),
+        steered_directions(model, site, rows),
+        feature_ids=range(n),
+        signs=CONFIG.signs,
+        target_kl_nats=(0.5,),
+        prompt_ids=prompt_ids,
+    )
+    reached = run.rows.filter(status="ok")
+    assert len(reached) >= 0.99 * len(run.rows) == 0.99 * 2 * n, run.rows
+    assert set(run.rows["steered_at"]) == {"mlp_out"}
+    block = locate_block(model, 14)
+    for row in reached.head(2).iter_rows(named=True):
+        added = block.post_feedforward_layernorm(block.mlp.down_proj(rows[row["feature_id"]]))
+        added *= (1 if row["sign"] == "+" else -1) * row["strength"] / added.norm()
+        kls = []
+        for ids in prompt_ids:
+            inputs = {"input_ids": torch.tensor([ids])}
+            base = model(**inputs).logits[0, -1].double().log_softmax(-1)
+            hook = block.post_feedforward_layernorm.register_forward_hook(
+                lambda _, __, output, added=added: output + added
+            )
+            steered = model(**inputs).logits[0, -1].double().log_softmax(-1)
+            hook.remove()
+            kls.append((base.exp() * (base - steered)).sum())
+        kl = torch.stack(kls).mean().item()
+        assert kl == pytest.approx(0.5, rel=CONFIG.tolerance + 1e-3)
+    # The control: before the norm, a hundred times as strong changes nothing any more.
+    plain = SuffixForward(model, site, prompt_ids)
+    saturated = mean_kl(plain, torch.cat([1e4 * rows[:4], 1e6 * rows[:4]]), 16)
+    assert saturated[4:] == pytest.approx(saturated[:4], rel=0.02)

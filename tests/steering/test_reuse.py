@@ -42,7 +42,7 @@ def test_nothing_changed_runs_nothing(architecture: str) -> None:
     run = second.calibration
     assert (run.forward_tokens, run.layer_token_evaluations, len(run.curve)) == (0, 0, 0)
     assert (run.rows_reused, run.rows_computed, run.median_activation_norm) == (12, 0, None)
-    attempted = len(first.texts.filter(pl.col("status") != "not_attempted"))
+    attempted = len(first.texts.filter(pl.col("status") != "not_reached"))
     assert (second.plan.rows_reused, second.plan.rows_computed) == (attempted, 0)
 
 
@@ -171,7 +171,7 @@ def test_what_was_not_reached_is_a_result_and_what_failed_is_tried_again() -> No
     missed = first.calibrations.filter(feature_id=10)
     assert set(missed["status"]) == {"not_reached"}
     texts = first.texts.filter(pl.col("feature_id") == 10, pl.col("sign") != "0")
-    assert set(texts["status"]) == {"not_attempted"} and texts["row_fingerprint"].is_null().all()
+    assert set(texts["status"]) == {"not_reached"} and texts["row_fingerprint"].is_null().all()
     with no_forward(steering.model):
         assert_same_tables(first, steering.steer(first))
     is_ten = pl.col("feature_id") == 10
@@ -187,11 +187,11 @@ def test_an_empty_text_is_a_result() -> None:
     steering = study(n_features=1)
     first = steering.steer()
     empty = texts_frame(first.plan, ["" for _ in first.plan.to_generate])
-    assert set(empty["status"]) == {"empty", "not_attempted"}
+    assert set(empty["status"]) == {"empty", "not_reached"}
     assert empty["text"].null_count() == len(empty)
     with no_forward(steering.model):
         second = steering.steer(replace(first, texts=empty))
-    assert set(second.texts["status"]) == {"empty", "not_attempted"}
+    assert set(second.texts["status"]) == {"empty", "not_reached"}
 
 
 def test_rows_from_before_fingerprints_are_computed_once_more() -> None:

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from assets.steering.feature_tables import STEERING_SUMMARIES
+from assets.steering.plots import mean_score_plot, mean_scores
 from assets.steering.summaries import POOLINGS, steering_summaries
 
 PARTITION = {"site": "s", "fit": "f"}
@@ -16,7 +17,9 @@ TARGETS = (0.1, 0.25, 0.5)
 Score = Callable[[str, float, int], float | None]
 
 
-def scores_of(score: Score, base: Score, n_texts: int = 8, feature_id: int = 3) -> pl.DataFrame:
+def scores_of(
+    score: Score, base: Score, n_texts: int = 8, feature_id: int = 3, kind: str = "input"
+) -> pl.DataFrame:
     settings = [(sign, target) for sign in "+-" for target in TARGETS]
     rows = []
     for sign, target in [("0", 0.0), *settings]:
@@ -29,6 +32,7 @@ def scores_of(score: Score, base: Score, n_texts: int = 8, feature_id: int = 3) 
                     "target_kl_nats": target,
                     "text_index": index,
                     "label": "weekdays",
+                    "label_kind": kind,
                     "score": value,
                     "concept_rating": None if value is None else value / 2,
                     "fluency_rating": None if value is None else 2.0,
@@ -209,6 +213,43 @@ def test_without_base_texts_there_is_a_score_and_no_gain() -> None:
         scores_of(lambda *_: 1.0, lambda *_: 1.0).clear(), n_bootstrap=9, confidence=0.9, seed=0
     )
     assert empty.is_empty() and empty.columns == STEERING_SUMMARIES.column_names[2:]
+
+
+def test_each_judged_label_is_pooled_by_itself_and_each_sign_over_its_own_base() -> None:
+    """Output labels differ by sign: a gain of - is over base texts judged on the label of -."""
+    level = {"input": 0.5, "output": 1.0, "output_minus": 1.5}
+    base = {"input": 0.1, "output": 0.2, "output_minus": 0.9}
+    every = pl.concat(
+        [
+            scores_of(lambda *_, k=kind: level[k], lambda *_, k=kind: base[k], kind=kind)
+            .filter(pl.col("sign").is_in(["0", *signs]))
+            .with_columns(label=pl.lit(f"{kind} label"))
+            for kind, signs in (("input", "+-"), ("output", "+"), ("output_minus", "-"))
+        ]
+    )
+    rows = summarized(every)
+    assert set(rows["label_kind"]) == {"input", "output"} and len(rows) == 2 * 3 * 3
+    alone = summarized(every.filter(label_kind="input"))
+    assert rows.filter(label_kind="input").equals(alone)
+    output = rows.filter(label_kind="output")
+    for sign, kind in (("+", "output"), ("-", "output_minus"), ("either", "output_minus")):
+        row = one(output, sign, "best_kl")
+        assert (row["score"], row["base_score"]) == (level[kind], base[kind])
+        assert row["gain"] == pytest.approx(level[kind] - base[kind])
+        assert row["label"] == f"{kind} label"
+    either = one(output, "either", "mean_kl")
+    assert either["gain"] == pytest.approx((0.8 + 0.6) / 2) and either["label"] is None
+
+
+def test_mean_scores_say_how_many_texts_they_are_over() -> None:
+    def missing(sign: str, target: float, index: int) -> float | None:
+        return None if (sign, target) == ("-", 0.5) and index > 1 else 1.0
+
+    scores = scores_of(missing, lambda *_: 0.25)
+    shown = mean_scores(scores).filter(sign="-", target_kl_nats=0.5).row(0, named=True)
+    assert (shown["score"], shown["n"], shown["n_texts"]) == (1.0, 2, 8)
+    assert "data:image" in mean_score_plot(scores)
+    assert "data:image" in mean_score_plot(scores.clear())
 
 
 def test_same_scores_same_table_in_any_order() -> None:

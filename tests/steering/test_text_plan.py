@@ -64,7 +64,7 @@ def test_missed_targets_and_empty_texts_are_rows_with_reasons() -> None:
     STEERED_TEXTS.conform(frame, PARTITION)
     assert len(frame) == 9
     missed = frame.filter(feature_id=8)
-    assert missed["status"].to_list() == ["not_attempted"] * 3
+    assert missed["status"].to_list() == ["not_reached"] * 3
     assert missed["text"].null_count() == 3
     assert "KL stays below" in missed["reason"][0]
     ended = frame.filter(sign="-", text_index=1).row(0, named=True)
