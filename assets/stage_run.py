@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,11 @@ from assets.labels.config import LlmRole
 from assets.ledger.costs import costs_in, rows_to_retry
 from assets.ledger.reasons import NOTHING_CHANGED
 from assets.ledger.tables import RUN_LEDGER
+from assets.partition_state import PartitionState
 from assets.partitions import STUDIES
 from assets.recipe import (
     Recipe,
     Spec,
-    fingerprint_of,
     lake_partition,
     partition_text,
     study_of,
@@ -34,14 +33,15 @@ from assets.shared.content_hash import column_versions, data_version
 from assets.shared.schema import Table
 from assets.stored_fits import StoredFit, fitted_row, stored_activations, stored_fit
 from assets.table_checks import check_table
-from assets.written_rows import n_rows_kept, rows_as_written
+from assets.written_rows import n_rows_kept
 from resources.call_budget import BUDGET_TAG, BudgetSpent, CallBudget
 from resources.chat_resource import ChatResource
 from resources.lake import Lake, LakeResource
 from resources.lake_commit import Commit
-from resources.ledger import Entry, Ledger, ledger_frame, reason_to_make
+from resources.ledger import Entry, Ledger, ledger_frame
 from resources.model_resource import SubjectModelResource
-from resources.study import FitSpec, SiteFits, SiteSpec, StudiesResource, Study
+from resources.study import FitSpec, SiteFits, SiteSpec, Study
+from resources.study_files import StudiesResource
 from resources.world import LakeWorld
 
 if TYPE_CHECKING:
@@ -82,10 +82,9 @@ class StageRun:
         self._ledger = Ledger(self.lake)
         self.spec: Spec = self._spec()
         self.partition = partition_text(self.spec)
-        self.before = self._ledger.state(recipe.name, self.partition)
-        self._world = LakeWorld(self._ledger, studies, subject_models)
-        self.parts = recipe.parts(self.spec, self._world)
-        self.fingerprint = fingerprint_of(self.parts)
+        self.state = PartitionState(
+            recipe, self.spec, self._ledger, LakeWorld(self._ledger, studies, subject_models)
+        )
 
     def _spec(self) -> Spec:
         keys = self.context.partition_key
@@ -138,54 +137,21 @@ class StageRun:
             budget=self._budget,
         )
 
-    @cached_property
-    def _reason_to_make(self) -> str | None:
-        """As it was when first asked: what is written after that is no reason."""
-        return reason_to_make(self.before, self.parts, self.fingerprint, self._n_rows)
-
-    def _n_rows(self, before: Entry) -> int:
-        return self._world.n_rows(before, self.recipe.tables, lake_partition(self.spec))
-
-    @property
-    def reason(self) -> str:
-        """Why the partition is made, or that nothing changed."""
-        return self._reason_to_make or NOTHING_CHANGED
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the rows in the lake are what this materialization would write."""
-        return self._reason_to_make is None
-
-    @cached_property
-    def has_all_rows(self) -> bool:
-        """Whether the lake holds as many rows as the ledger says were written last."""
-        return self.before is None or self._n_rows(self.before) == self.before.rows_out
-
-    @property
-    def _attempt(self) -> int:
-        """How many times these very parts have been tried, this time included."""
-        same = self.before is not None and self.before.fingerprint == self.fingerprint
-        return (self.before.attempt or 1) + 1 if same and self.before else 1
-
-    def _is_progress(self, n_to_retry: int) -> bool:
-        """Whether fewer rows wait for a retry than before: then it is worth going on."""
-        return self.before is not None and 0 < n_to_retry < (self.before.rows_to_retry or 0)
-
     def materialize(
         self, make: "Callable[[StageRun], Iterator[dg.MaterializeResult]]"
     ) -> Iterator[dg.MaterializeResult]:
         """`make(self)`, unless nothing that it depends on has changed."""
-        if self.is_current:
-            rows = {"rows_out": self.before_rows, "rows_reused": self.before_rows}
+        if self.state.is_current:
+            rows = {"rows_out": self.state.rows_before, "rows_reused": self.state.rows_before}
             entry = self._entry("reused", NOTHING_CHANGED, **rows, rows_computed=0)
             self._ledger.append([entry], run_id=self.context.run_id)
             yield from self.report_unchanged()
             return
-        self.log.info("%s: made because: %s", self.recipe.name, self.reason)
+        self.log.info("%s: made because: %s", self.recipe.name, self.state.reason)
         try:
             self._stop_after_the_last_minute()
             with at_work(self.context.instance, self.context.run_id, self.recipe.name):
-                put_back = self._rows_to_put_back()
+                put_back = self.state.rows_to_put_back()
                 yield from make(self) if put_back is None else self.write(put_back)
         except BudgetSpent as error:
             self._record("over_budget", error)
@@ -202,17 +168,9 @@ class StageRun:
         if budget.is_over_time:
             raise BudgetSpent(f"{budget.spent_because}; left for the next run")
 
-    def _rows_to_put_back(self) -> "dict[Table, pl.DataFrame] | None":
-        """What was written, where no more is amiss than that rows of it are gone."""
-        before = self.before
-        if before is None or before.fingerprint != self.fingerprint or before.wants_retry:
-            return None
-        partition = lake_partition(self.spec)
-        return rows_as_written(self.lake, before, self.recipe.tables, partition)
-
     def _record(self, decision: str, error: Exception) -> None:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        entry = self._entry(decision, f"{self.reason}; {first_line}", **self._llm_costs())
+        entry = self._entry(decision, f"{self.state.reason}; {first_line}", **self._llm_costs())
         self._ledger.append([entry], run_id=self.context.run_id)
 
     def _llm_costs(self) -> dict[str, Any]:
@@ -230,10 +188,6 @@ class StageRun:
             from resources.subject_model import forget_subject_models
 
             forget_subject_models()
-
-    @property
-    def before_rows(self) -> int | None:
-        return None if self.before is None else self.before.rows_out
 
     def fitted_row(self, spec: FitSpec) -> dict[str, Any]:
         """The fit's row of `factorizations` (stored_fits.py)."""
@@ -270,7 +224,7 @@ class StageRun:
                 asset=", ".join(table.name for table in frames),
                 partition=self.partition,
                 run_id=self.context.run_id,
-                fingerprint=self.fingerprint,
+                fingerprint=self.state.fingerprint,
             ),
             appended=ledger_rows,
         )
@@ -288,7 +242,7 @@ class StageRun:
         }
         entry = self._entry(
             "reused",
-            f"{self.reason}: of no effect here",
+            f"{self.state.reason}: of no effect here",
             # As `write` has them: without the columns of the partition.
             versions={
                 t.name: column_versions(f.drop(t.partition_by), t) for t, f in frames.items()
@@ -306,9 +260,9 @@ class StageRun:
 
     def report_unchanged(self) -> Iterator[dg.MaterializeResult]:
         """Report the rows that are in the lake: nothing they depend on has changed."""
-        assert self.before is not None
-        self.log.info("%s: %s rows reused", self.recipe.name, self.before_rows)
-        yield from self._report({table: None for table in self.recipe.tables}, self.before)
+        assert self.state.before is not None
+        self.log.info("%s: %s rows reused", self.recipe.name, self.state.rows_before)
+        yield from self._report({table: None for table in self.recipe.tables}, self.state.before)
 
     def write(
         self,
@@ -328,34 +282,22 @@ class StageRun:
         n_to_retry = rows_to_retry(frames.values(), costs)
         entry = self._entry(
             "computed",
-            self.reason,
+            self.state.reason,
             versions={t.name: column_versions(f, t) for t, f in frames.items()},
             rows_out=n_rows,
             rows_reused=n_kept,
             rows_computed=None if n_kept is None else n_rows - n_kept,
             rows_to_retry=n_to_retry,
-            attempt=1 if self._is_progress(n_to_retry) else self._attempt,
+            attempt=self.state.attempt_with(n_to_retry),
             **{**costs, **self._llm_costs()},
         )
         snapshot = self.commit(frames, side_frames, entry)
         yield from self._report(frames, replace(entry, data_snapshot=snapshot), metadata)
 
     def _entry(self, decision: str, reason: str, **figures: Any) -> Entry:
-        before = self.before
-        return Entry(
-            study=study_of(self.spec).name,
-            run_id=self.context.run_id,
-            asset=self.recipe.name,
-            partition=self.partition,
-            decision=decision,
-            reason=reason,
-            fingerprint_before=None if before is None else before.fingerprint,
-            fingerprint=self.fingerprint,
-            parts=self.parts,
-            rows_in=self.before_rows,
-            seconds=round(time.monotonic() - self._started, 3),
-            **figures,
-        )
+        seconds = round(time.monotonic() - self._started, 3)
+        run_id = self.context.run_id
+        return self.state.entry(run_id, decision, reason, seconds=seconds, **figures)
 
     def _report(
         self,
@@ -383,8 +325,8 @@ class StageRun:
                     "dagster/row_count": self.lake.count(table),
                     "dagster/partition_row_count": n_rows,
                     SNAPSHOT_METADATA: entry.data_snapshot,
-                    "fingerprint": self.fingerprint,
-                    "reason": self.reason,
+                    "fingerprint": self.state.fingerprint,
+                    "reason": self.state.reason,
                     "reused": frame is None,
                     "seconds": round(time.monotonic() - self._started, 3),
                     **({} if frame is None else _status_counts(frame)),

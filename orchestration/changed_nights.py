@@ -17,7 +17,9 @@ from dagster._utils.schedules import get_latest_completed_cron_tick
 
 from orchestration.night_switches import is_asked_by_schedule, is_on, switched_by_hand, times_of
 from orchestration.schedules import night
-from resources.study import NightlyConfig, StudiesResource, Study, schedule_name
+from resources.night_config import NightlyConfig
+from resources.study import Study
+from resources.study_files import StudiesResource, schedule_name
 
 SECONDS_BETWEEN = 30
 

@@ -9,7 +9,7 @@ from typing import Any
 from resources.chat_resource import ChatResource
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 

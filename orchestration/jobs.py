@@ -37,7 +37,9 @@ from orchestration.study_run import StudyRun
 from resources.lake import LakeResource
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
-from resources.study import BudgetConfig, StudiesResource, Study
+from resources.night_config import BudgetConfig
+from resources.study import Study
+from resources.study_files import StudiesResource
 from resources.world import WorldAtOnce
 
 

@@ -17,7 +17,7 @@ import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorStatus
 
-from resources.study import NightlyConfig
+from resources.night_config import NightlyConfig
 
 Switch: TypeAlias = Literal["on", "off"]
 BY_HAND: Mapping[InstigatorStatus, Switch] = {

@@ -18,7 +18,8 @@ from orchestration.gold_view import REASON, leave_gold_view, unnamed
 from orchestration.study_lock import study_lock
 from resources.lake import LakeResource
 from resources.ledger import Ledger
-from resources.study import StudiesResource, Study
+from resources.study import Study
+from resources.study_files import StudiesResource
 
 # Dimension → keys added and keys removed.
 Changes: TypeAlias = dict[str, tuple[list[str], list[str]]]

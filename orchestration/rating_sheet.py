@@ -34,7 +34,8 @@ from orchestration.command_line import command_console
 from orchestration.folders import default_resources
 from resources.lake import Lake
 from resources.lake_tables import LakeError
-from resources.study import Study, StudyError
+from resources.study import Study
+from resources.study_files import StudyError
 
 DEFAULTS = {"STUDY": "demo", "N": "40", "SEED": "0", "KIND": "texts"}
 _GROUP_NAMES = {

@@ -27,7 +27,7 @@ from orchestration.run_tags import IN_UI_TAGS, MAINTENANCE_JOB
 from resources.lake_tables import LakeError
 from resources.maintenance import maintain
 from resources.retention import Retention
-from resources.study import StudyError
+from resources.study_files import StudyError
 
 VARIABLES = ("KEEP_DAYS", "KEEP_RUNS", "KEEP_VERSIONS", "SAFE_HOURS")
 

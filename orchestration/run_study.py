@@ -23,7 +23,8 @@ from orchestration.folders import default_resources
 from orchestration.run_tags import IN_UI_TAGS, MAIN_JOB, STUDY_TAG
 from orchestration.schedules import run_config
 from resources.lake import Lake
-from resources.study import Study, StudyError
+from resources.study import Study
+from resources.study_files import StudyError
 
 N_SHOWN = 15
 NEXT_QUERY = "SELECT feature_id, label, steering_gain FROM features ORDER BY 3 DESC LIMIT 10"

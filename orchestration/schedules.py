@@ -17,7 +17,8 @@ from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SCHEDULED_EXECUTION_TI
 from orchestration.dead_runs import end_dead_runs
 from orchestration.night_switches import switched_by_hand, why_tick_is_void
 from orchestration.run_tags import MAIN_JOB, STUDY_TAG
-from resources.study import StudiesResource, Study, StudyError, schedule_name
+from resources.study import Study
+from resources.study_files import StudiesResource, StudyError, schedule_name
 
 UNFINISHED = (
     dg.DagsterRunStatus.QUEUED,

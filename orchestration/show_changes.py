@@ -23,7 +23,7 @@ from orchestration.run_tags import MAIN_JOB, STUDY_TAG
 from resources.catalogue_changes import CatalogueChanges, catalogue_changes
 from resources.lake_tables import LakeError
 from resources.lake_versions import parse_version
-from resources.study import StudyError
+from resources.study_files import StudyError
 
 N_SHOWN = 40
 

@@ -28,7 +28,9 @@ from orchestration.planning import Planned, Planner, Total
 from resources.lake import Lake
 from resources.lake_tables import LakeError
 from resources.ledger import Ledger
-from resources.study import BudgetConfig, Study, StudyError
+from resources.night_config import BudgetConfig
+from resources.study import Study
+from resources.study_files import StudyError
 from resources.world import WorldAtOnce
 
 USAGE = "make plan STUDY=demo; with ALL=1 every asset partition has its own line"

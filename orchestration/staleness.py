@@ -15,7 +15,7 @@ from orchestration.recipes import OF_RUNS
 from resources.lake import LakeResource
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 from resources.world import WorldAtOnce
 
 CHECK = "up_to_date"

@@ -22,7 +22,8 @@ from orchestration.run_tags import IN_UI_TAGS, MAIN_RUN_TAG, STUDY_TAG
 from orchestration.unreported import broken_runs, is_reported
 from resources.call_budget import BUDGET_TAG, CallBudget
 from resources.ledger import Entry
-from resources.study import BudgetConfig, FitSpec, SiteFits, SiteSpec, Study
+from resources.night_config import BudgetConfig
+from resources.study import FitSpec, SiteFits, SiteSpec, Study
 
 OVER_BUDGET = "over_budget"
 

@@ -24,7 +24,7 @@ from orchestration.folders import default_resources
 from orchestration.partition_sync import sync_partitions
 from orchestration.run_study import open_instance
 from orchestration.run_tags import STUDY_TAG
-from resources.study import StudyError
+from resources.study_files import StudyError
 
 NO_AGREEMENT = "nothing to compare yet: no item was rated by people that a judge rated too"
 

@@ -17,7 +17,7 @@ from resources.ledger import Entry, Ledger
 from resources.model_resource import SubjectModelResource
 from resources.model_sources import SubjectModelError
 from resources.row_counts import Counts, rows_by_partition
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 
 class LakeWorld:

@@ -7,7 +7,7 @@ import socket
 import urllib.request
 from typing import Any
 
-from resources.study import schedule_name
+from resources.study_files import schedule_name
 
 REPOSITORY = {"repositoryLocationName": "featurelake", "repositoryName": "__repository__"}
 FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}

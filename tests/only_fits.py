@@ -7,7 +7,7 @@ from platform_of_test import Platform
 
 from orchestration.partition_sync import sync_partitions
 from orchestration.recipes import tables_of
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 
 def make_only_fits(platform: Platform) -> None:

@@ -10,7 +10,7 @@ from orchestration.run_tags import MAIN_JOB
 from orchestration.schedules import run_config
 from resources.lake import Lake, LakeResource
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 
 @dataclass

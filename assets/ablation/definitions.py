@@ -20,7 +20,7 @@ from assets.shared.progress import Progress
 from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 # Runs that are reused one by one are made by this and what it imports.
 RUNS_MODULE = "assets.ablation.runs"

@@ -25,7 +25,7 @@ from assets.shared.progress import Progress
 from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 RECIPE = Recipe(
     "activations",

@@ -25,7 +25,7 @@ from assets.steering.feature_tables import JUDGE_FREE_SCORES, STEERING_SUMMARIES
 from assets.steering.tables import CALIBRATIONS, STEERING_SCORES
 from resources.catalogue_changes import features_as_written
 from resources.lake import LakeResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 SOURCES = (
     FACTORIZATIONS,

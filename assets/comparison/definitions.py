@@ -26,7 +26,8 @@ from assets.stage_run import StageRun
 from assets.steering.feature_tables import JUDGE_FREE_SCORES
 from assets.steering.tables import STEERING_SCORES
 from resources.lake import LakeResource
-from resources.study import SiteFits, StudiesResource
+from resources.study import SiteFits
+from resources.study_files import StudiesResource
 
 # What tells which features a metric was attempted for; of label_scores also the shuffled scores.
 _OF_LABEL_SCORES = ("feature_id", "kind", "method", "negatives", "is_shuffled", "auroc")

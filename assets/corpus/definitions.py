@@ -13,7 +13,7 @@ from assets.partitions import STUDIES
 from assets.recipe import Recipe
 from assets.stage_run import StageRun
 from resources.lake import LakeResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 RECIPE = Recipe(
     "corpus",

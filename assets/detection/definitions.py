@@ -28,7 +28,7 @@ from assets.stage_run import StageRun
 from resources.chat_resource import ChatResource
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 RECIPE = Recipe(
     "detection",

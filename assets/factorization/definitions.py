@@ -24,7 +24,8 @@ from assets.shared.plots import histogram, line_plot
 from assets.shared.progress import Progress
 from assets.stage_run import StageRun
 from resources.lake import LakeResource
-from resources.study import FitSpec, SiteSpec, StudiesResource
+from resources.study import FitSpec, SiteSpec
+from resources.study_files import StudiesResource
 
 if TYPE_CHECKING:
     from assets.factorization.fit_inputs import FitInputs
@@ -98,7 +99,7 @@ def _factorize(run: StageRun) -> Iterator[dg.MaterializeResult]:
         inputs = _inputs_of(run, spec, run.study_folder)
         made_with = inputs.fingerprint(settings, spec.fit)
         if previous is not None and previous.inputs_fingerprint == made_with:
-            if run.has_all_rows:
+            if run.state.has_all_rows:
                 yield from run.keep(TABLES)
                 return
             previous = None  # rows of it are gone, so there is nothing to go on from

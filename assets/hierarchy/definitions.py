@@ -37,7 +37,7 @@ from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.stage_run import StageRun
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 # What each of the later two reads of the study's hierarchy; the tree reads all the others.
 _GROUP_SETTINGS = {"groups", "members_by", "core_share", "member_keep_fraction"}
@@ -314,7 +314,7 @@ def _steer_groups(run: StageRun) -> Iterator[dg.MaterializeResult]:
             ),
         )
         rows = run.lake.read(GROUP_STEERING, spec.partition)
-        if run.has_all_rows and reusable_rows(rows, [made_with]):
+        if run.state.has_all_rows and reusable_rows(rows, [made_with]):
             yield from run.keep(STEERING_TABLES)
             return
         with (

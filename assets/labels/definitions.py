@@ -17,7 +17,7 @@ from assets.shared.progress import Progress
 from assets.stage_run import StageRun
 from resources.chat_resource import ChatResource
 from resources.lake import LakeResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 RECIPE = Recipe(
     "labels",

@@ -14,7 +14,7 @@ from assets.ratings.tables import HUMAN_RATINGS, RATING_AGREEMENT, TABLES
 from assets.recipe import Recipe
 from assets.stage_run import StageRun
 from resources.lake import LakeResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 RECIPE = Recipe(
     "ratings",

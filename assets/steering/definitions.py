@@ -25,7 +25,7 @@ from assets.steering.tables import CALIBRATIONS, STEERED_TABLES, STEERED_TEXTS, 
 from resources.chat_resource import ChatResource
 from resources.lake import LakeResource
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 # Rows that are reused one by one are made by these and what they import.
 CALIBRATION_MODULE = "assets.steering.calibration"

@@ -27,7 +27,8 @@ from orchestration.show_plan import show_plan, total_of
 from resources.lake import Lake
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
-from resources.study import FitSpec, StudiesResource
+from resources.study import FitSpec
+from resources.study_files import StudiesResource
 from resources.world import WorldAtOnce
 
 pytestmark = pytest.mark.benchmark

@@ -24,7 +24,7 @@ from assets.factorization.methods import factorize
 from assets.factorization.metrics import match_features
 from assets.factorization.projection import KeptFit, project_tokens
 from orchestration.partition_sync import sync_partitions
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 pytestmark = pytest.mark.benchmark
 N_RUNS = 3

@@ -13,7 +13,7 @@ from only_fits import make_only_fits
 from platform_of_test import Platform
 
 from orchestration.recipes import tables_of
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 from tests.orchestration.test_every_method import LAYER, write_corpus, write_model
 
 FITS = [

@@ -25,7 +25,8 @@ from mini_study import write_study
 from orchestration.changed_nights import changed_nights_sensor, newest_tick
 from orchestration.run_tags import MAIN_JOB
 from orchestration.schedules import OP, nightly_schedules, run_config
-from resources.study import NightlyConfig, StudiesResource, schedule_name
+from resources.night_config import NightlyConfig
+from resources.study_files import StudiesResource, schedule_name
 
 TWO, THREE = {"cron": "0 2 * * *"}, {"cron": "0 3 * * *"}
 SWITCH_ON, SWITCH_OFF = {"switch": "on"}, {"switch": "off"}

@@ -8,7 +8,7 @@ from platform_of_test import Platform
 
 from orchestration.partition_sync import study_files
 from resources.lake import LakeResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 pytestmark = pytest.mark.slow
 PCA, NEURONS = NIGHTLY_STUDY["fits"][0], {"method": "neurons", "rank": 4}

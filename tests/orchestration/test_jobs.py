@@ -7,7 +7,7 @@ from mini_study import write_study
 
 from orchestration.partition_sync import sync_partitions
 from orchestration.study_run import partitions_of
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 MODELS = [{"source": "smollm2-135m-instruct", "layers": [5, 15]}]
 

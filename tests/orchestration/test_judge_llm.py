@@ -9,7 +9,7 @@ from orchestration.llm_estimate import JUDGING, LlmEstimator
 from orchestration.planning import Planner
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource, load_study
+from resources.study_files import StudiesResource, load_study
 from resources.world import WorldAtOnce
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from orchestration.planning import Planner
 from orchestration.show_plan import total_of
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 from resources.world import WorldAtOnce
 
 pytestmark = pytest.mark.slow

@@ -22,7 +22,7 @@ from orchestration.data_dictionary import all_tables
 from orchestration.partition_sync import sync_partitions
 from orchestration.recipes import tables_of
 from resources.ledger import Ledger
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 pytestmark = pytest.mark.slow
 SITE = "mini:smollm2-135m-instruct@L20.mlp_hidden"

@@ -19,7 +19,9 @@ from orchestration.jobs import MainJobConfig
 from orchestration.recipes import OF_FIT
 from orchestration.run_study import limits_of_run
 from resources import call_budget
-from resources.study import BudgetConfig, Study, StudyError, load_study
+from resources.night_config import BudgetConfig
+from resources.study import Study
+from resources.study_files import StudyError, load_study
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from pooled_job import new_home
 
 from orchestration.run_tags import MAIN_JOB
 from resources.lake import Lake
-from resources.study import StudiesResource, schedule_name
+from resources.study_files import StudiesResource, schedule_name
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,8 @@ from orchestration.show_plan import groups_of, show_plan
 from resources.lake import Lake
 from resources.lake_commit import Commit
 from resources.ledger import MOST_ATTEMPTS, Entry, Ledger
-from resources.study import StudiesResource, Study
+from resources.study import Study
+from resources.study_files import StudiesResource
 from resources.world import WorldAtOnce
 
 SITE = "mini:smollm2-135m-instruct@L3.mlp_hidden"

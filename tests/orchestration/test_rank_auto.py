@@ -11,7 +11,7 @@ from platform_of_test import Platform
 from polars.testing import assert_frame_equal
 
 from orchestration.partition_sync import sync_partitions
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 pytestmark = pytest.mark.slow
 SITE = "mini:smollm2-135m-instruct@L20.mlp_hidden"

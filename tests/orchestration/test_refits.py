@@ -8,7 +8,7 @@ from platform_of_test import Platform
 
 from orchestration.partition_sync import sync_partitions
 from resources.lake import Lake
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 pytestmark = pytest.mark.slow
 SITE = "mini:smollm2-135m-instruct@L20.mlp_hidden"

@@ -15,7 +15,7 @@ from orchestration.study_lock import study_lock
 from resources.lake import LakeResource
 from resources.lake_commit import Commit
 from resources.ledger import Entry, Ledger
-from resources.study import StudiesResource
+from resources.study_files import StudiesResource
 
 FITS = ("pca-k004", "neurons-k004")
 N_ROWS = 3

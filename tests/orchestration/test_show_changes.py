@@ -20,7 +20,7 @@ from resources.lake_commit import Commit
 from resources.lake_tables import LakeError
 from resources.maintenance import maintain
 from resources.retention import Retention
-from resources.study import StudyError
+from resources.study_files import StudyError
 
 PARTITION = {"site": "demo:model@L15.mlp_hidden", "fit": "snmf-k004"}
 COMMIT = Commit("features", "p", "run-1")

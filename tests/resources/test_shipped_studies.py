@@ -11,7 +11,8 @@ from resources.lake import Lake
 from resources.ledger import Ledger
 from resources.model_resource import SubjectModelResource
 from resources.model_sources import SubjectModelError, source_revision
-from resources.study import StudiesResource, Study
+from resources.study import Study
+from resources.study_files import StudiesResource
 from resources.world import WorldAtOnce
 
 STUDIES = StudiesResource(folder=str(Path(__file__).parents[2] / "studies"))

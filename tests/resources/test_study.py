@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from resources.study import StudiesResource, StudyError, load_study
+from resources.study_files import StudiesResource, StudyError, load_study
 
 MINIMAL = {
     "name": "small",
