@@ -55,10 +55,10 @@ bench-calibration: setup
 ablation: setup
 	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_ablation.py
 
-# What a rerun costs against a whole run, and runs killed on their way; about half an hour.
+# What a rerun costs against a whole run, and runs killed on their way; about two hours.
 bench-rerun: setup
 	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_rerun.py \
-		tests/benchmarks/test_plan_scale.py
+		tests/benchmarks/test_killed_demo.py tests/benchmarks/test_plan_scale.py
 
 check: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/ruff check .

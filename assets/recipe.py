@@ -58,9 +58,10 @@ DIGITS = 16
 READING_REPLIES = (
     "resources.chat_replies",
     "resources.completion_answers",
+    "resources.embedded_llm",
     "resources.json_answers",
 )
-LOADING_MODELS = ("resources.subject_model",)
+LOADING_MODELS = ("resources.subject_model", "resources.model_sources")
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ class StageRun:
             self._stop_after_the_last_minute()
             with at_work(self.context.instance, self.context.run_id, self.recipe.name):
                 put_back = self.state.rows_to_put_back()
-                yield from make(self) if put_back is None else self.write(put_back)
+                yield from make(self) if put_back is None else self._put_back(put_back)
         except BudgetSpent as error:
             self._record("over_budget", error)
             raise
@@ -270,16 +270,20 @@ class StageRun:
         *,
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
         side_frames: Mapping[Table, pl.DataFrame] | None = None,
+        tried: Mapping[str, int | None] | None = None,
     ) -> Iterator[dg.MaterializeResult]:
         """Commit `frames` (and `side_frames`, which are no assets) and report each table.
 
         `metadata` maps a table's name to what its materialization shows; the ledger adds up the
-        costs in it (`COSTS`).
+        costs in it (`COSTS`). `tried` is the ledger's count of tries where it is known already.
         """
         n_rows = sum(map(len, frames.values()))
         n_kept = n_rows_kept(self.lake, frames, lake_partition(self.spec))
         costs = costs_in((metadata or {}).values())
-        n_to_retry = rows_to_retry(frames.values(), costs)
+        if tried is None:
+            n_to_retry = rows_to_retry(frames.values(), costs)
+            attempt = self.state.attempt_with(n_to_retry)
+            tried = {"rows_to_retry": n_to_retry, "attempt": attempt}
         entry = self._entry(
             "computed",
             self.state.reason,
@@ -287,12 +291,18 @@ class StageRun:
             rows_out=n_rows,
             rows_reused=n_kept,
             rows_computed=None if n_kept is None else n_rows - n_kept,
-            rows_to_retry=n_to_retry,
-            attempt=self.state.attempt_with(n_to_retry),
-            **{**costs, **self._llm_costs()},
+            **{**tried, **costs, **self._llm_costs()},
         )
         snapshot = self.commit(frames, side_frames, entry)
         yield from self._report(frames, replace(entry, data_snapshot=snapshot), metadata)
+
+    def _put_back(self, frames: Mapping[Table, pl.DataFrame]) -> Iterator[dg.MaterializeResult]:
+        """Commit rows that were gone; how often they were tried stays as it was."""
+        before = self.state.before
+        assert before is not None
+        yield from self.write(
+            frames, tried={"rows_to_retry": before.rows_to_retry, "attempt": before.attempt}
+        )
 
     def _entry(self, decision: str, reason: str, **figures: Any) -> Entry:
         seconds = round(time.monotonic() - self._started, 3)

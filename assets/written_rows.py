@@ -6,6 +6,7 @@ put back from the version that was written, where the lake still holds it unchan
 place are not noticed.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import duckdb
@@ -18,22 +19,27 @@ from resources.lake import Lake
 from resources.lake_tables import LakeError
 from resources.ledger import Entry
 
+logger = logging.getLogger(__name__)
+
 
 def rows_as_written(
     lake: Lake, entry: Entry, tables: Sequence[Table], partition: Mapping[str, str]
 ) -> dict[Table, pl.DataFrame] | None:
     """The rows that `entry` tells of, by table, without the partition's columns.
 
-    Read at the version that holds them; None where that version is kept no longer, or where what
-    it holds is not what the entry says.
+    Read at the oldest version held since they were written; None where that one holds anything but
+    what the entry says.
     """
     if entry.data_snapshot is None or set(entry.versions or {}) != {t.name for t in tables}:
         return None
+    held = lake.snapshots()["snapshot_id"]
+    version = int(held.filter(held >= entry.data_snapshot).min())  # pyright: ignore[reportArgumentType]
     frames: dict[Table, pl.DataFrame] = {}
     for table in tables:
         try:
-            rows = lake.read(table, _where(table, partition), version=entry.data_snapshot)
-        except (LakeError, duckdb.Error):
+            rows = lake.read(table, _where(table, partition), version=version)
+        except (LakeError, duckdb.Error) as error:
+            logger.warning("%s cannot be read as it was written: %s", table.name, error)
             return None
         frames[table] = rows.drop(table.partition_by)
         if column_versions(frames[table], table) != (entry.versions or {})[table.name]:
@@ -54,7 +60,8 @@ def n_rows_kept(
             )
             for table, frame in frames.items()
         )
-    except (LakeError, duckdb.Error, pl.exceptions.PolarsError):
+    except (LakeError, duckdb.Error, pl.exceptions.PolarsError) as error:
+        logger.warning("rows that stayed as they were cannot be counted: %s", error)
         return None
 
 

@@ -108,7 +108,7 @@ def limits_of_run(variables: Mapping[str, str]) -> dict[str, float]:
         if limits[name] < 0:
             what = "a whole number" if read is int else "a number"
             raise StudyError(f"{name.upper()}={given} found; expected {what}, 0 or more")
-    if variables.get("RETRY"):
+    if variables.get("RETRY") == "1":
         limits["retry"] = True
     return limits
 

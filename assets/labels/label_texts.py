@@ -56,7 +56,8 @@ _NO_THEME = re.compile(
             rf"nothing (?:in common|specific|clear|coherent|meaningful){_MORE}",
             # The code word, and why.
             rf"(?:trash|none|nothing|unclear|n/a|null)\s*(?:[:;,.(–—]| -)\s*{_ABSENT}.*",
-            rf"none of (?:the above|these|those|them|{_SHOWN})(?:\W.*)?",
+            r"none of the above(?:\s*[,.;:(–—].*)?",
+            rf"none of (?:these|those|them|{_SHOWN})(?:\W.*)?",
             rf"(?:a )?(?:mix(?:ture)? of )?{_MIXED}(?:(?:,| and|, and)? {_MIXED})* "
             r"(?:words?|tokens?|terms?|topics?|themes?|concepts?|things?|texts?)",
             rf"{_SHOWN} (?:that )?(?:with|have|having|has|are|share|seem) (?:all )?{_ABSENT}.*",

@@ -43,8 +43,8 @@ RUN_LEDGER = Table(
         Column(
             "versions",
             "VARCHAR",
-            "Data version of each column of each table, as JSON: table, column, hash; computed "
-            "rows only",
+            "Data version of each column of each table, as JSON: table, column, hash; of "
+            "decisions that say what the rows now are",
             nullable=True,
         ),
         Column("rows_in", "BIGINT", "Rows that were there before", "rows", nullable=True),
@@ -74,7 +74,7 @@ RUN_LEDGER = Table(
         Column(
             "attempt",
             "INTEGER",
-            "How many times in a row these parts were tried while rows remained to be retried",
+            "How many times in a row these parts were tried without fewer rows left to be retried",
             "runs",
             nullable=True,
         ),

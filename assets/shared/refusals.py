@@ -18,15 +18,23 @@ _CANNOT = (
     r"(?:i|we)(?:'m| am|'re| are)? (?:can't|cannot|can not|could not|couldn't|won't|will not|"
     r"not able to|unable to|not allowed to|must decline to)"
 )
-_HELP = r"(?:help|assist|comply|fulfill?|provide|generate)"
-_WRITE = r"(?:create|write|produce|complete|discuss|do|answer) (?:this|that|such|your|an?)"
+_DO = (
+    r"(?:help|assist|comply|fulfill?|provide|generate|create|write|produce|complete|discuss|do|"
+    r"answer)"
+)
+# What it refuses to do is the request itself, or nothing more is said.
+_REQUEST = (
+    r"(?: you)?(?: with)?(?: (?:any|an?|this|that|such|your|the|it))?"
+    r"(?: (?:further|kind of|type of|sort of))?"
+    r"(?: (?:help|assistance|requests?|content|information|sentences?|texts?|task|prompt|"
+    r"questions?|response|answer|labels?|topic|kind|type|sort)\b|\W*$|[.,;!])"
+)
 _MODEL = r"(?:ai(?: (?:assistant|model|language model))?|(?:large )?language model|llm)"
 
 _BEGINNINGS = re.compile(
     "|".join(
         (
-            rf"{_SORRY}{_CANNOT} (?:{_HELP}|{_WRITE})\b",
-            rf"{_CANNOT} {_HELP}(?:\W*$| (?:you )?(?:with|any|an?|that|this|such|content)\b)",
+            rf"(?:{_SORRY})?{_CANNOT} {_DO}{_REQUEST}",
             rf"as an? {_MODEL}(?:\W*$|[,.…]|,? i\b)",
         )
     )

@@ -194,7 +194,8 @@ JUDGE_FREE_SCORES = Table(
             "label_logprob_gain",
             "DOUBLE",
             "log p(label's tokens after a neutral prompt) steered minus base, teacher-forced, mean "
-            "over prompts and tokens; times n_label_tokens: of the whole label",
+            "over prompts and tokens; times n_label_tokens: of the whole label, which "
+            "is the same one for both signs",
             "nats/token",
             nullable=True,
         ),

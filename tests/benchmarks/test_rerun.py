@@ -1,7 +1,8 @@
 """What a rerun costs against a whole run: nothing changed, a document more, killed on the way.
 
-The first two on the demo with its embedded LLM. The kills are not on the demo: they are on the
-quick study (tests/mini_study.py) with a fake endpoint of the test's own, which answers at once.
+The first two on the demo with its embedded LLM. The kills are on the quick study
+(tests/mini_study.py) with a fake endpoint of the test's own, which answers at once and sees every
+call; those of the demo are in test_killed_demo.py.
 Each study is materialized by processes of its own, in an empty lake. Printed are ratios to the
 whole run of the same session.
 """

@@ -65,6 +65,7 @@ def test_saying_that_there_is_no_theme_is_no_label(text: str) -> None:
         "nothing but the truth",
         "null pointers",
         "garbage collection",
+        "None of the above-ground pools",
         "trash cans and recycling",
         "trash: waste and recycling",
         "trash, rubbish, waste",

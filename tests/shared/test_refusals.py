@@ -47,6 +47,9 @@ def test_refusals(text: str) -> None:
         "As an aid to memory, he wrote it down.",
         "As an AI researcher, she studied language.",
         "AI language models",
+        "We cannot provide any more money, the mayor said.",
+        "Sorry, but we cannot write this off.",
+        "Unfortunately, I couldn't complete that race.",
         "He said: I'm sorry, I can't help with that.",
     ],
 )
