@@ -44,8 +44,10 @@ SITE_TOKENS = Input(
     "site",
     columns=("row", "document_id", "position", "token_id", "token", "is_massive"),
 )
-# Which documents the study has, and their concepts.
-CONCEPTS = Input(DOCUMENTS, "study", columns=("document_id", "status", "concept", "parent_concept"))
+# Which documents the study has, their concepts, and what halves them.
+CONCEPTS = Input(
+    DOCUMENTS, "study", columns=("document_id", "minhash", "status", "concept", "parent_concept")
+)
 
 
 def settings_in_effect(section: BaseModel, spec: FitSpec, *without: str) -> dict[str, Any]:

@@ -151,6 +151,8 @@ class Recipe:
             else:
                 parts[f"{role}.json_repair_attempts"] = str(llm.json_repair_attempts)
                 parts |= _flat(f"{role}.repair_prompt", REPAIR)
+                # None where they are not set: fingerprints of before stay.
+                parts |= _flat(role, llm.answer_options)
                 if address := world.llm_endpoint():
                     parts[f"{role}.endpoint"] = address
         for one in self.inputs:

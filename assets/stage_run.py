@@ -2,7 +2,8 @@
 
 A stage's definitions.py declares its assets (asset_specs.py), opens a `StageRun`, calls pure
 functions, and hands the frames to `StageRun.write`, which commits them in one snapshot and yields
-one materialization a table (row counts, snapshot, plots, cost) with its checks.
+one materialization a table (row counts, snapshot, plots, cost) with its checks. What Dagster is
+told of a table is table_results.py, the models that are asked run_models.py.
 """
 
 import logging
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import polars as pl
 
-from assets.at_work import MAIN_RUN_TAG, at_work
+from assets.at_work import at_work
 from assets.labels.config import LlmRole
 from assets.ledger.costs import costs_in, rows_to_retry
 from assets.ledger.reasons import NOTHING_CHANGED
@@ -29,12 +30,13 @@ from assets.recipe import (
     partition_text,
     study_of,
 )
-from assets.shared.content_hash import column_versions, data_version
+from assets.run_models import RunModels
+from assets.shared.content_hash import column_versions
 from assets.shared.schema import Table
 from assets.stored_fits import StoredFit, fitted_row, stored_activations, stored_fit
-from assets.table_checks import check_table
+from assets.table_results import table_results
 from assets.written_rows import n_rows_kept
-from resources.call_budget import BUDGET_TAG, BudgetSpent, CallBudget
+from resources.call_budget import BudgetSpent
 from resources.chat_resource import ChatResource
 from resources.lake import Lake, LakeResource
 from resources.lake_commit import Commit
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
     from assets.activations.shards import ActivationReader
     from resources.chat_model import ChatModel
     from resources.subject_model import SubjectModel
-
-SNAPSHOT_METADATA = "lake_snapshot"
 
 
 class StageRun:
@@ -74,12 +74,9 @@ class StageRun:
         self.log: logging.Logger = context.log
         self.study_folder = Path(studies.folder)
         self._studies = studies
-        self._subject_models = subject_models
-        self._chat = chat
-        self._budget: CallBudget | None = None
-        self._holds_model = False
         self._started = time.monotonic()
         self._ledger = Ledger(self.lake)
+        self._models = RunModels(context, self._ledger, subject_models, chat)
         self.spec: Spec = self._spec()
         self.partition = partition_text(self.spec)
         self.state = PartitionState(
@@ -115,27 +112,16 @@ class StageRun:
 
     def subject(self) -> "SubjectModel":
         """The subject model of the partition, loaded."""
-        assert self._subject_models is not None and not isinstance(self.spec, Study)
+        assert not isinstance(self.spec, Study)
         site = self.spec if isinstance(self.spec, SiteSpec) else self.spec.site
-        self._holds_model = True
-        return self._subject_models.load(site.model)
+        return self._models.subject(site)
 
     def chat_model(
         self, role: LlmRole, on_progress: Callable[[int, int], None] | None = None
     ) -> "ChatModel":
         """The study's LLM of a role, within what is left of the run's budget."""
         assert role in self.recipe.llms
-        assert self._chat is not None
-        if self._budget is None:
-            self._budget = CallBudget.from_tag(self.context.run.tags.get(BUDGET_TAG))
-            # What other assets of this run have spent since the tag was written.
-            self._budget.spend(**self._ledger.spent_in(self.context.run_id))
-        return self._chat.open(
-            study_of(self.spec).llm_of(role),
-            self.lake,
-            on_progress,
-            budget=self._budget,
-        )
+        return self._models.chat_model(study_of(self.spec), role, on_progress)
 
     def materialize(
         self, make: "Callable[[StageRun], Iterator[dg.MaterializeResult]]"
@@ -149,7 +135,7 @@ class StageRun:
             return
         self.log.info("%s: made because: %s", self.recipe.name, self.state.reason)
         try:
-            self._stop_after_the_last_minute()
+            self._models.stop_after_the_last_minute()
             with at_work(self.context.instance, self.context.run_id, self.recipe.name):
                 put_back = self.state.rows_to_put_back()
                 yield from make(self) if put_back is None else self._put_back(put_back)
@@ -160,34 +146,13 @@ class StageRun:
             self._record("failed", error)
             raise
         finally:
-            self._let_go_of_model()
-
-    def _stop_after_the_last_minute(self) -> None:
-        """Past the budget's minutes nothing more is begun."""
-        budget = CallBudget.from_tag(self.context.run.tags.get(BUDGET_TAG))
-        if budget.is_over_time:
-            raise BudgetSpent(f"{budget.spent_because}; left for the next run")
+            self._models.let_go()
 
     def _record(self, decision: str, error: Exception) -> None:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        entry = self._entry(decision, f"{self.state.reason}; {first_line}", **self._llm_costs())
+        reason = f"{self.state.reason}; {first_line}"
+        entry = self._entry(decision, reason, **self._models.llm_costs())
         self._ledger.append([entry], run_id=self.context.run_id)
-
-    def _llm_costs(self) -> dict[str, Any]:
-        """LLM calls sent and their price; nothing where no LLM was asked."""
-        if self._budget is None:
-            return {}
-        return {"llm_calls_made": self._budget.n_taken, "usd": self._budget.usd_taken}
-
-    def _let_go_of_model(self) -> None:
-        """Free the subject model's memory, as the pool's next step may be another process's.
-
-        A main run keeps it: its next step needs it.
-        """
-        if self._holds_model and MAIN_RUN_TAG not in self.context.run.tags:
-            from resources.subject_model import forget_subject_models
-
-            forget_subject_models()
 
     def fitted_row(self, spec: FitSpec) -> dict[str, Any]:
         """The fit's row of `factorizations` (stored_fits.py)."""
@@ -291,7 +256,7 @@ class StageRun:
             rows_out=n_rows,
             rows_reused=n_kept,
             rows_computed=None if n_kept is None else n_rows - n_kept,
-            **{**tried, **costs, **self._llm_costs()},
+            **{**tried, **costs, **self._models.llm_costs()},
         )
         snapshot = self.commit(frames, side_frames, entry)
         yield from self._report(frames, replace(entry, data_snapshot=snapshot), metadata)
@@ -316,43 +281,17 @@ class StageRun:
         metadata: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Iterator[dg.MaterializeResult]:
         """One result a table; a frame of None stands for rows that were there before."""
-        partition = lake_partition(self.spec)
-        broken: list[str] = []
-        for table, frame in frames.items():
-            where = {name: partition[name] for name in table.partition_by}
-            n_rows = self.lake.count(table, where) if frame is None else len(frame)
-            self.log.info("%s: %d rows in snapshot %s", table.name, n_rows, entry.data_snapshot)
-            checks = list(check_table(self.lake, table, partition, n_rows))
-            broken += [
-                f"{table.name}: {check.check_name}"
-                for check in checks
-                if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
-            ]
-            yield dg.MaterializeResult(
-                asset_key=table.name,
-                data_version=dg.DataVersion(data_version((entry.versions or {})[table.name])),
-                metadata={
-                    "dagster/row_count": self.lake.count(table),
-                    "dagster/partition_row_count": n_rows,
-                    SNAPSHOT_METADATA: entry.data_snapshot,
-                    "fingerprint": self.state.fingerprint,
-                    "reason": self.state.reason,
-                    "reused": frame is None,
-                    "seconds": round(time.monotonic() - self._started, 3),
-                    **({} if frame is None else _status_counts(frame)),
-                    **((metadata or {}).get(table.name, {})),
-                },
-                check_results=checks,
-            )
+        broken = yield from table_results(
+            frames,
+            entry,
+            metadata or {},
+            lake=self.lake,
+            state=self.state,
+            log=self.log,
+            started=self._started,
+        )
         if broken:
             # The rows are there, but the next run must not take them for what was wanted.
             why = f"asset checks failed: {', '.join(broken)}"
             invalid = entry.made_invalid(self.context.run_id, "failed", why)
             self._ledger.append([invalid], run_id=self.context.run_id)
-
-
-def _status_counts(frame: pl.DataFrame) -> dict[str, int]:
-    if "status" not in frame.columns:
-        return {}
-    counts = frame["status"].value_counts()
-    return {f"n_{status}": count for status, count in sorted(counts.iter_rows())}

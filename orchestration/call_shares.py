@@ -46,12 +46,17 @@ class CallShares:
     ) -> dict[str, tuple[P, float]]:
         """Prompt name → the most of `count(n_features)` times the share that clean fits took.
 
-        Where none is clean, the usual number.
+        Where none is clean, the usual number: of what fits ask alike, each takes its part.
         """
         counts = count(n_features)
         found = self._made_of_most(stage, spec.fit.key, count)
         if found is None:
-            return {name: (one.prompt, one.usual) for name, one in counts.items()}
+            n_fits = max(1, len(self._specs))
+            others = (n_fits - 1) / n_fits
+            return {
+                name: (one.prompt, one.usual - others * one.as_other_fits)
+                for name, one in counts.items()
+            }
         made, most = found
         return {
             name: (each.prompt, each.most * made[name] / most[name] if most[name] else each.usual)

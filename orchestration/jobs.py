@@ -111,7 +111,6 @@ class MainJobConfig(dg.Config):
     minutes: float | None = Field(
         default=None, ge=0, description="Begin nothing more after so many minutes"
     )
-
     retry: bool = Field(default=False, description="Try again also what failed three times")
 
     def budget(self, study: Study) -> BudgetConfig:

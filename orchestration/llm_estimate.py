@@ -28,6 +28,7 @@ from assets.labels.config import LlmConfig, LlmRole
 from assets.labels.prompt import Prompt, prompt_versions
 from assets.labels.tables import LLM_CALLS
 from assets.recipe import partition_text
+from assets.shared.call_count import ALL_DIFFERENT, EMBEDDED_LABELS
 from assets.shared.chat import ChatRequest
 from assets.steering.call_counts import judge_call_counts
 from assets.steering.judge_prompt import JudgePrompt
@@ -160,15 +161,16 @@ class LlmEstimator:
     def _counts(self, asset: str) -> Count[Any]:
         """The function that says how often each prompt is asked for so many features."""
         study = self.study
+        labels = EMBEDDED_LABELS if study.llm_of("llm").is_embedded else ALL_DIFFERENT
         if asset == "labels":
             llms = (study.llm_of("llm"), study.llm_of("judge_llm"))
             n_words = words_per_context(study, self._documents)
             return lambda n: label_call_counts(
-                n, study.labels, study.evidence, *llms, words_per_context=n_words
+                n, study.labels, study.evidence, *llms, words_per_context=n_words, labels=labels
             )
         if asset == "detection":
-            return lambda n: probe_call_counts(n, study.detection)
-        return lambda n: judge_call_counts(n, study.steering)
+            return lambda n: probe_call_counts(n, study.detection, labels=labels)
+        return lambda n: judge_call_counts(n, study.steering, labels=labels)
 
     def _counted(self, one: Planned, spec: FitSpec) -> list[Counted] | None:
         """The calls of one asset partition; None where the number of features is not known."""

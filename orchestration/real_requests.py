@@ -19,7 +19,7 @@ from assets.detection.prompts import ACTIVATING_SENTENCE
 from assets.evidence.tables import CONTEXTS, VOCAB_PROJECTION
 from assets.factorization.strength_order import strongest_features
 from assets.factorization.tables import COEFFICIENTS
-from assets.labels.chosen_labels import chosen_labels
+from assets.labels.chosen_labels import chosen_kind, chosen_labels
 from assets.labels.label_tasks import label_requests, requests_of
 from assets.labels.prompts import LABEL_PROMPTS
 from assets.labels.tables import LABELS
@@ -95,7 +95,8 @@ class RealRequests:
     ) -> Iterable[ChatRequest]:
         config = self.study.detection
         strongest = strongest_features(rows[COEFFICIENTS], None)
-        labels = labels_to_probe(chosen_labels(rows[LABELS]), strongest, limit_of(spec, config))
+        chosen = chosen_labels(rows[LABELS], chosen_kind(self.study.labels.kinds))
+        labels = labels_to_probe(chosen, strongest, limit_of(spec, config))
         return (task.request for task in probe_requests(labels, config))
 
     def _unknown(self, requests: Iterable[ChatRequest]) -> list[ChatRequest]:

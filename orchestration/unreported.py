@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from assets.stage_run import SNAPSHOT_METADATA
+from assets.table_results import SNAPSHOT_METADATA
 from resources.ledger import Entry
 
 ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]

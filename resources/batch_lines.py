@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from resources.refused_parameters import blamed
+
 ENDPOINT = "/v1/chat/completions"
 # The provider's limits, with room to spare for the bytes.
 MOST_REQUESTS = 50_000
@@ -26,6 +28,7 @@ class OutputLine:
     status: int
     body: Mapping[str, Any] | None
     message: str = ""
+    param: str | None = None
     codes: frozenset[str] = frozenset()
 
 
@@ -40,13 +43,14 @@ def input_line(request_hash: str, parameters: Mapping[str, Any]) -> str:
     return json.dumps(line, ensure_ascii=False)
 
 
-def chunks(lines: Mapping[str, str]) -> Iterator[list[str]]:
-    """Request hashes by input file, as many in one as the provider takes."""
+def chunks(lines: Mapping[str, str], most: int | None = None) -> Iterator[list[str]]:
+    """Request hashes by input file, as many in one as the provider takes, at most `most`."""
+    limit = MOST_REQUESTS if most is None else min(most, MOST_REQUESTS)
     chunk: list[str] = []
     n_bytes = 0
     for request_hash, line in lines.items():
         size = len(line.encode()) + 1
-        if chunk and (len(chunk) == MOST_REQUESTS or n_bytes + size > MOST_BYTES):
+        if chunk and (len(chunk) == limit or n_bytes + size > MOST_BYTES):
             yield chunk
             chunk, n_bytes = [], 0
         chunk.append(request_hash)
@@ -70,7 +74,9 @@ def _read(request_hash: str, content: Mapping[str, Any]) -> OutputLine:
     body, status = response.get("body"), int(response.get("status_code") or 0)
     if status == 200 and isinstance(body, dict):
         return OutputLine(request_hash, status, body)
-    said = content.get("error") or (body or {}).get("error") or {}
+    said = content.get("error") or (body or {}).get("error") or body or {}
     codes = {str(said[name]) for name in ("code", "type") if said.get(name)}
-    message = f"{said.get('param') or ''} {said.get('message') or 'no reason given'}".strip()
-    return OutputLine(request_hash, status, None, message, frozenset(codes))
+    param, message = blamed(said)
+    return OutputLine(
+        request_hash, status, None, message or "no reason given", param, frozenset(codes)
+    )

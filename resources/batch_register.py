@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,8 @@ FOLDER = "llm_batches"
 @dataclass(frozen=True)
 class OpenBatch:
     """`asked` is the model and address; `requests` maps request hashes to whether they want the
-    answer's log-probability; `batch_id` is None until the provider has confirmed the batch.
+    answer's log-probability; `batch_id` is None until the provider has confirmed the batch;
+    `dropped` names the parameters that requests were sent without (refused_parameters.py).
     """
 
     asked: str
@@ -32,6 +33,7 @@ class OpenBatch:
     submitted_at: float
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     batch_id: str | None = None
+    dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class BatchRegister:

@@ -9,6 +9,7 @@ over, and `stops_batch` where no other call of the batch could succeed.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 LONGEST_REASON = 300
 # Codes or types of an error that more calls would only repeat.
@@ -16,11 +17,16 @@ NO_QUOTA = {"insufficient_quota", "billing_not_active", "billing_hard_limit_reac
 CONTENT_FILTER = {"content_filter", "content_policy_violation"}
 FILTERED_WORDS = re.compile(r"content management policy|content[ _]filter|was flagged", re.I)
 MAY_PASS = (408, 409, 425, 429)
+# Too many requests; 529 is Anthropic's for an overload.
+RATE_LIMITED = (429, 529)
+# What ends the retries of a failure (call_retries.py).
+RetryBound = Literal["attempts", "time", "progress"]
 
 
 class CallFailed(Exception):
     """A call that is over. `stops_batch`: no other can succeed; `is_no_answer`: nobody spoke;
-    `status`: what the endpoint answered, where it was no passing failure.
+    `status`: what the endpoint answered, where it was no passing failure; `may_pass`: it was one,
+    and went on for longer than it was tried again.
     """
 
     def __init__(
@@ -30,12 +36,14 @@ class CallFailed(Exception):
         stops_batch: bool = False,
         is_no_answer: bool = False,
         status: int | None = None,
+        may_pass: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.stops_batch = stops_batch
         self.is_no_answer = is_no_answer
         self.status = status
+        self.may_pass = may_pass
 
 
 class CallRefused(Exception):
@@ -45,11 +53,19 @@ class CallRefused(Exception):
 class TransientFailure(Exception):
     """An attempt failed in a way that may pass; its text is free of secrets (it gets logged)."""
 
-    def __init__(self, reason: str, *, wait_seconds: float | None, is_no_answer: bool) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        wait_seconds: float | None = None,
+        is_no_answer: bool = False,
+        bound: RetryBound = "attempts",
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.wait_seconds = wait_seconds
         self.is_no_answer = is_no_answer
+        self.bound: RetryBound = bound
 
 
 def failure_of(
@@ -63,7 +79,8 @@ def failure_of(
     if remedy is not None:
         return CallFailed(f"{reason}; {remedy}", stops_batch=True, status=status)
     if status in MAY_PASS or status >= 500:
-        return TransientFailure(reason, wait_seconds=wait_seconds, is_no_answer=False)
+        bound = "progress" if status in RATE_LIMITED else "time"
+        return TransientFailure(reason, wait_seconds=wait_seconds, bound=bound)
     return CallFailed(reason, status=status)
 
 

@@ -111,7 +111,7 @@ class ChatModel:
         known: dict[str, list[Answer]] = {request_hash: [] for request_hash in requests}
         asked = {request_hash: request_hash for request_hash in requests}
         while asked and self._cache:
-            found = self._cache.read(asked.values())
+            found = self._reader.kept(self._cache.read(asked.values()))
             for request_hash, next_hash in asked.items():
                 if next_hash in found:
                     known[request_hash].append(found[next_hash])
@@ -173,7 +173,7 @@ class ChatModel:
                     request, reason, answers, n_reused=len(known), n_calls=n_calls
                 )
             self._budget.note_price(self._reader.usd(answer))
-            if self._cache:
+            if self._cache and self._reader.is_kept(answer):
                 self._cache.write(to_send.request_hash(self._asked), answer)
             answers.append(answer)
         return self._reader.reply(request, answers, n_reused=len(known))
@@ -255,5 +255,8 @@ def _endpoint(config: LlmConfig, environment: Mapping[str, str]) -> ChatEndpoint
         api_key=environment.get("OPENAI_API_KEY"),
         timeout_seconds=config.timeout_seconds,
         max_retries=config.max_retries,
+        retry_seconds=config.retry_seconds,
         calls_at_once=config.calls_at_once,
+        extra_completion_tokens=config.extra_completion_tokens,
+        reasoning_effort=config.reasoning_effort,
     )

@@ -7,7 +7,8 @@ off: it would again). Tokens, seconds and price are those of the whole chain. Pu
 keeping are chat_model.py's and chat_batch.py's.
 
 Whatever a chain ends in is final: a refusal, half an answer, or text that is no JSON even after
-the repair came at a fixed seed, so the same request would be answered so again (llm_cache.py).
+the repair came at a fixed seed, so the same request would be answered so again (llm_cache.py). Not
+so where the token limit came before any text: it is neither final nor kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -44,9 +45,12 @@ def hashed_name(config: LlmConfig, address: str) -> str:
     """
     if config.is_embedded:
         return f"{config.recorded_name} {embedded_versions()}"
-    if not address:
-        return config.recorded_name
-    return f"{config.recorded_name} at {without_password(address)}"
+    name = config.recorded_name
+    if address:
+        name = f"{name} at {without_password(address)}"
+    # Only where they are set: hashes from before there were such options stay.
+    options = [f"{option} {value}" for option, value in config.answer_options.items()]
+    return ", ".join([name, *options])
 
 
 @functools.cache
@@ -62,9 +66,10 @@ def embedded_versions() -> str:
 
 
 def without_password(address: str) -> str:
-    """An address without user and password, to be written down and compared."""
+    """An address without user, password and a last "/", to be written down and compared."""
     parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host, path=parts.path.rstrip("/")))
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class ReplyReader:
             return request
         attempts = 0 if self.config.is_embedded else self.config.json_repair_attempts
         last = answers[-1]
-        if len(answers) > attempts or last.refusal is not None or _is_cut(request, last):
+        if len(answers) > attempts or last.refusal is not None or self._is_cut(request, last):
             return None
         problem = _problem(request, last)
         if problem is None:
@@ -104,17 +109,32 @@ class ReplyReader:
         last = answers[-1]
         if last.refusal is not None:
             return _unusable(reply, f"refused: {last.refusal}")
+        if not self.is_kept(last):
+            reason = (
+                f"no text before the limit of {self.most_tokens(request)} tokens: a reasoning "
+                "model thinks within it; raise extra_completion_tokens of the study's LLM, or "
+                "lower its reasoning_effort"
+            )
+            return replace(reply, status="failed", reason=reason)
         if request.json_schema is None:
             return reply
         try:
             return replace(reply, text=json_answer(last.text, request.json_schema))
         except NotTheJsonAskedFor as error:
             cut = asked = ""
-            if _is_cut(request, last):
-                cut = f"; it was cut off at max_tokens={request.max_tokens}"
+            if self._is_cut(request, last):
+                cut = f"; it was cut off at max_tokens={self.most_tokens(request)}"
             if len(answers) > 1:
                 asked = f"; it was asked {len(answers)} times, and told what was wrong"
             return _unusable(reply, f"{error}{cut}{asked}")
+
+    def is_kept(self, answer: Answer) -> bool:
+        """Whether another call could bring no more: not where a limit came before any text."""
+        return self.config.is_embedded or not answer.is_cut_without_text
+
+    def kept(self, answers: Mapping[str, Answer]) -> dict[str, Answer]:
+        """Those of `answers` that are kept; older versions kept all."""
+        return {name: answer for name, answer in answers.items() if self.is_kept(answer)}
 
     def failed(
         self,
@@ -145,6 +165,15 @@ class ReplyReader:
         price = n_prompt * prompt_price + n_completion * completion_price
         return price * answer.price_factor / 1e6
 
+    def _is_cut(self, request: ChatRequest, answer: Answer) -> bool:
+        n_tokens = answer.completion_tokens or 0
+        return answer.finish_reason == "length" or n_tokens >= self.most_tokens(request)
+
+    def most_tokens(self, request: ChatRequest) -> int:
+        """How many tokens an answer may have."""
+        extra = 0 if self.config.is_embedded else self.config.extra_completion_tokens
+        return request.max_tokens + extra
+
     def _empty(self, request: ChatRequest) -> ChatReply:
         return ChatReply(
             request=request,
@@ -165,6 +194,9 @@ class ReplyReader:
             usd=_sum([self.usd(answer) for answer in counted]),
             first_token_logprobs=answers[-1].first_token_logprobs,
             answer_logprob=answers[-1].answer_logprob,
+            dropped_parameters=tuple(
+                sorted({name for answer in answers for name in answer.dropped_parameters})
+            ),
         )
 
 
@@ -180,11 +212,6 @@ def _problem(request: ChatRequest, answer: Answer) -> NotTheJsonAskedFor | None:
     except NotTheJsonAskedFor as error:
         return error
     return None
-
-
-def _is_cut(request: ChatRequest, answer: Answer) -> bool:
-    n_tokens = answer.completion_tokens or 0
-    return answer.finish_reason == "length" or n_tokens >= request.max_tokens
 
 
 def _sum(values: Sequence[Number | None]) -> Number | int | None:

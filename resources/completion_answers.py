@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from assets.shared.answer_logprob import answer_logprob
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 FILTERED = "the provider's content filter stopped the answer"
 LONGEST_REFUSAL = 200
+# Of an error that came with HTTP 200 and tells no status: what is behind the endpoint failed.
+UPSTREAM_FAILED = 503
+TEXT_PARTS = ("text", "output_text")
 
 
 def answer_of(
@@ -39,7 +42,7 @@ def answer_of(
         refusal = FILTERED
     return Answer(
         model=model,
-        text=without_secrets(_storable(choice.message.content or "")),
+        text=without_secrets(_storable(_text(choice.message.content))),
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
         seconds=seconds,
@@ -48,6 +51,34 @@ def answer_of(
         price_factor=price_factor,
         answer_logprob=_logprob(choice.logprobs) if wants_answer_logprob else None,
         first_token_logprobs=_first_token_logprobs(choice.logprobs),
+    )
+
+
+def error_in(completion: Any) -> tuple[int, set[str], str] | None:
+    """(status, codes, message) of an error that a gateway sent in the place of an answer, with
+    HTTP 200, as its upstream failed; None where there is none.
+    """
+    choices = getattr(completion, "choices", None) or [None]
+    error = getattr(completion, "error", None) or getattr(choices[0], "error", None)
+    if not error:
+        return None
+    said = error if isinstance(error, Mapping) else {"message": error}
+    code = str(said.get("code") or "")
+    is_status = code.isdecimal() and 400 <= int(code) < 600
+    status = int(code) if is_status else UPSTREAM_FAILED
+    codes = {str(said[name]) for name in ("code", "type") if said.get(name)}
+    return status, codes, str(said.get("message") or said)
+
+
+def _text(content: Any) -> str:
+    """The text of a message; some servers send it in parts, those of its thoughts among them."""
+    if not isinstance(content, (list, tuple)):
+        return content or ""
+    parts = [part if isinstance(part, Mapping) else {"text": part} for part in content]
+    return "".join(
+        part["text"]
+        for part in parts
+        if part.get("type", "text") in TEXT_PARTS and isinstance(part.get("text"), str)
     )
 
 

@@ -1,7 +1,8 @@
 """A model's text read as the JSON that was asked for: one repair, then a clear refusal.
 
-The repair takes the first balanced {...} out of the text (models wrap it in prose or ``` fences)
-and drops trailing commas. It never closes what a token limit cut off: half an answer is none.
+The repair takes the first balanced {...} out of the text that fits the schema (models wrap it in
+prose or ``` fences, and reasoning models put their thoughts before it, which count for nothing) and
+drops trailing commas. It never closes what a token limit cut off: half an answer is none.
 The check covers the schemas this project sends (object, array, string, number, integer, boolean,
 enum, required, minimum, maximum, minItems, maxItems); servers that enforce schemas do the rest.
 """
@@ -10,10 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 SHOWN_CHARACTERS = 80
+
+# Prose has braces too: {1, 2}.
+_BEGINS = re.compile(r'\{(?=\s*["}])')
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -41,11 +45,14 @@ def json_answer(text: str, schema: Mapping[str, Any]) -> str:
     Raises NotTheJsonAskedFor with what is wrong and the first 80 characters of the text.
     """
     problem = "no {...} in it"
-    for candidate in _candidates(text):
+    for candidate in dict.fromkeys(_candidates(text)):
         try:
             value = json.loads(candidate)
         except json.JSONDecodeError as error:
             problem = f"{error.msg} at character {error.pos}"
+            continue
+        except RecursionError:
+            problem = "too many brackets in each other"
             continue
         wrong = _mismatch(value, schema, "the answer")
         if wrong is None:
@@ -54,20 +61,32 @@ def json_answer(text: str, schema: Mapping[str, Any]) -> str:
     raise NotTheJsonAskedFor(problem, text)
 
 
-def _candidates(text: str) -> list[str]:
-    whole = text.strip()
-    block = _first_block(whole)
-    candidates = [whole]
-    if block is not None:
-        candidates += [block, re.sub(r",\s*([}\]])", r"\1", block)]
-    return list(dict.fromkeys(candidates))
+def _candidates(text: str) -> Iterator[str]:
+    yield text.strip()
+    for block in _blocks(_without_thoughts(text)):
+        yield block
+        yield re.sub(r",\s*([}\]])", r"\1", block)
 
 
-def _first_block(text: str) -> str | None:
-    """The first balanced {...}, braces inside strings not counted; None where none closes."""
-    start = text.find("{")
-    if start < 0:
-        return None
+def _without_thoughts(text: str) -> str:
+    """What follows the thoughts; some models' begin in the prompt, so that only their end shows."""
+    text = re.sub(r"<think>.*?(</think>|\Z)", " ", text, flags=re.DOTALL)
+    return text.rpartition("</think>")[2]
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """The balanced {...} that begin as an object does, none within another."""
+    position = 0
+    while (begin := _BEGINS.search(text, position)) is not None:
+        end = _end_of_block(text, begin.start())
+        if end is None:
+            return
+        yield text[begin.start() : end]
+        position = end
+
+
+def _end_of_block(text: str, start: int) -> int | None:
+    """Where the block at `start` closes, braces inside strings not counted; None if nowhere."""
     depth, in_string, is_escaped = 0, False, False
     for index in range(start, len(text)):
         character = text[index]
@@ -80,7 +99,7 @@ def _first_block(text: str) -> str | None:
         elif not in_string and character in "{}":
             depth += 1 if character == "{" else -1
             if depth == 0:
-                return text[start : index + 1]
+                return index + 1
     return None
 
 

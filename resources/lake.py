@@ -4,14 +4,13 @@ Stage, then commit. A write first validates every frame against its declaration,
 Parquet file a table outside the catalog, then, in one short locked transaction, deletes the
 partition's old rows and registers the new files: one snapshot a materialization, whose commit
 message carries asset, partition, run and fingerprint. A failure before the commit leaves the
-catalog as it was. What a commit does is lake_commit.py; columns, types and keys are declared in
-assets/*/tables.py.
+catalog as it was. What a commit does is lake_commit.py, how a client attaches the lake
+lake_attachment.py; columns, types and keys are declared in assets/*/tables.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import re
 import threading
 import time
@@ -26,31 +25,13 @@ import filelock
 import polars as pl
 
 from assets.shared.schema import Table
+from resources.lake_attachment import attach_statements
 from resources.lake_commit import Appended, Commit, commit_files, newest_snapshot, stage_file
-from resources.lake_tables import CATALOG_NAME, LakeError, create_table, evolve_table, quoted
+from resources.lake_tables import CATALOG_NAME, LakeError, create_table, evolve_table
 from resources.lake_versions import source_at
 
-EXTENSIONS = ("ducklake", "sqlite_scanner")
 COMMIT_LOCK_SECONDS = 120.0
 COMMIT_ATTEMPTS = 8
-
-
-def extension_path(name: str) -> Path:
-    """File of a DuckDB extension that a PyPI wheel installed (signed by DuckDB, loaded by path)."""
-    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
-    if spec is None or spec.origin is None:
-        raise LakeError(
-            f"DuckDB extension {name!r} is not installed; run `make setup` "
-            f"(it installs duckdb-extension-{name.replace('_', '-')})"
-        )
-    folder = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}"
-    path = folder / f"{name}.duckdb_extension"
-    if not path.exists():
-        raise LakeError(
-            f"extension {name!r} for duckdb {duckdb.__version__} expected at {path}; "
-            "install the versions that constraints.txt pins"
-        )
-    return path
 
 
 class Lake:
@@ -74,19 +55,7 @@ class Lake:
 
     def attach_statements(self, *, read_only: bool = False) -> list[str]:
         """SQL that any DuckDB client of this version runs to see the lake as `lake`."""
-        options = [
-            f"DATA_PATH {quoted(str(self.data_folder))}",
-            "META_JOURNAL_MODE 'WAL'",
-            "META_BUSY_TIMEOUT 5000",
-        ]
-        if read_only:
-            options.append("READ_ONLY")
-        catalog = quoted(f"ducklake:sqlite:{self.root / 'catalog.sqlite'}")
-        return [
-            *(f"LOAD {quoted(str(extension_path(name)))}" for name in EXTENSIONS),
-            f"ATTACH {catalog} AS {CATALOG_NAME} ({', '.join(options)})",
-            f"USE {CATALOG_NAME}",
-        ]
+        return attach_statements(self.root, self.data_folder, read_only=read_only)
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A cursor of this process's one connection to the lake (opened on first use)."""

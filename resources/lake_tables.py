@@ -41,10 +41,13 @@ def create_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
 def evolve_table(cursor: duckdb.DuckDBPyConnection, table: Table, found: Mapping[str, str]) -> None:
     """Add to a table what its declaration has gained; `found` maps stored columns to types.
 
-    Raises LakeError where the two cannot be brought together without losing rows.
+    A column that was called otherwise is renamed, and keeps its rows. Raises LakeError where the
+    two cannot be brought together without losing rows.
     """
+    found = dict(found)
     for column in table.columns:
-        stored = found.get(column.name)
+        is_renamed = column.formerly in found and column.name not in found
+        stored = found.get((column.formerly or "") if is_renamed else column.name)
         if stored is None and not column.nullable:
             raise LakeError(
                 f"table {table.name} in the lake lacks column {column.name!r}, which is declared "
@@ -60,6 +63,11 @@ def evolve_table(cursor: duckdb.DuckDBPyConnection, table: Table, found: Mapping
                 f"table {table.name}, column {column.name}: stored as {stored}, declared "
                 f"{column.sql_type}; give the new column another name"
             )
+        elif is_renamed:
+            cursor.execute(
+                f'ALTER TABLE "{table.name}" RENAME COLUMN "{column.formerly}" TO "{column.name}"'
+            )
+            found[column.name] = found.pop(column.formerly or "")
     extra = set(found) - set(table.column_names)
     if extra:
         raise LakeError(

@@ -1,8 +1,9 @@
 """Versions of the lake: any table as it was at a snapshot (VERSION) or at a time (TIMESTAMP).
 
 A version is one snapshot, so all tables read at it fit together. A declared table keeps its
-columns at every version: those it did not have yet are NULL, and before it was made it has no
-rows. Which versions are kept is retention's business (maintenance.py).
+columns at every version: those it did not have yet are NULL, those that were called otherwise
+have today's names, and before it was made it has no rows. Which versions are
+kept is retention's business (maintenance.py).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from assets.shared.schema import Table
+from assets.shared.schema import Column, Table
 from resources.lake_tables import LakeError
 
 SNAPSHOTS = "ducklake_snapshots('lake')"
@@ -40,11 +41,13 @@ def source_at(
         found = {row[0] for row in cursor.execute(f"DESCRIBE FROM {past}").fetchall()}
     except duckdb.CatalogException:
         found = set()  # the table was made later
-    columns = ", ".join(
-        f'"{c.name}"' if c.name in found else f'NULL::{c.sql_type} AS "{c.name}"'
-        for c in table.columns
-    )
+    columns = ", ".join(f'{_as_it_was_called(c, found)} AS "{c.name}"' for c in table.columns)
     return f"(SELECT {columns} FROM {past})" if found else f"(SELECT {columns} WHERE false)"
+
+
+def _as_it_was_called(column: Column, found: set[str]) -> str:
+    name = next((name for name in (column.name, column.formerly) if name in found), None)
+    return f"NULL::{column.sql_type}" if name is None else f'"{name}"'
 
 
 def find_version(cursor: duckdb.DuckDBPyConnection, wanted: int | datetime | None) -> int:

@@ -9,7 +9,8 @@ was sent; what the answers to a request amount to is read anew each time (chat_r
 unusable answer was paid for too, and with its seed and mostly temperature 0 the same request would
 get it again: asking each night anew would pay for nothing. Whatever could bring another answer
 (prompt, label, max_tokens, model, address, the text of the repair) makes another request.
-Not kept are calls without an answer: 429, 5xx, timeouts, a refused key.
+Not kept are calls without an answer: 429, 5xx, timeouts, a refused key; nor answers that the token
+limit cut off before any text, since how long a model thinks differs from call to call.
 """
 
 from __future__ import annotations
@@ -45,11 +46,18 @@ _ADDED = {
     "refusal": "TEXT",
     "price_factor": "REAL NOT NULL DEFAULT 1.0",
     "answer_logprob": "REAL",
+    "dropped_parameters": "TEXT NOT NULL DEFAULT '[]'",
 }
 # Fields of `Answer`.
 _COLUMNS = (
     *("model", "text", "prompt_tokens", "completion_tokens", "seconds"),
     *("first_token_logprobs", *_ADDED),
+)
+_REPLACED = ", ".join(f"{name} = excluded.{name}" for name in (*_COLUMNS, "answered_at"))
+# As Answer.is_cut_without_text; older versions kept such answers.
+_CUT_WITHOUT_TEXT = (
+    "answers.finish_reason = 'length' AND trim(answers.text) = '' AND answers.refusal IS NULL "
+    "AND answers.first_token_logprobs = '{}' AND answers.answer_logprob IS NULL"
 )
 
 logger = logging.getLogger(__name__)
@@ -64,7 +72,8 @@ class Answer:
     """One completed call: text, tokens, seconds it took, log-probabilities of the first token.
 
     `finish_reason` is the endpoint's (stop, length, content_filter); `refusal` says what the model
-    or the provider said where it would not answer; `price_factor` is 1, less for batched calls.
+    or the provider said where it would not answer; `price_factor` is 1, less for batched calls;
+    `dropped_parameters` are those that it was made without, as the endpoint refuses them.
     """
 
     model: str
@@ -77,6 +86,13 @@ class Answer:
     refusal: str | None = None
     price_factor: float = 1.0
     answer_logprob: float | None = None
+    dropped_parameters: tuple[str, ...] = ()
+
+    @property
+    def is_cut_without_text(self) -> bool:
+        """Whether the token limit came before any text, as where a model only thought so far."""
+        has_some = self.text.strip() or self.first_token_logprobs or self.refusal
+        return self.finish_reason == "length" and not has_some and self.answer_logprob is None
 
 
 class LlmCache:
@@ -129,11 +145,15 @@ class LlmCache:
             for request_hash, *values in rows:
                 named = dict(zip(_COLUMNS, values, strict=True))
                 logprobs = json.loads(named.pop("first_token_logprobs"))
-                found[request_hash] = Answer(**named, first_token_logprobs=logprobs)
+                dropped = tuple(json.loads(named.pop("dropped_parameters")))
+                found[request_hash] = Answer(
+                    **named, first_token_logprobs=logprobs, dropped_parameters=dropped
+                )
         return found
 
     def write(self, request_hash: str, answer: Answer) -> None:
-        """Keep one answer, committed at return; the first one written for a request stays.
+        """Keep one answer, committed at return; the first one written for a request stays, unless
+        the token limit cut it off before any text.
 
         A write that fails (disk full) is logged and loses the saving, not the answer.
         """
@@ -141,10 +161,12 @@ class LlmCache:
         named["first_token_logprobs"] = json.dumps(
             dict(answer.first_token_logprobs), ensure_ascii=False
         )
+        named["dropped_parameters"] = json.dumps(answer.dropped_parameters)
         values = (request_hash, *named.values())
         statement = (
-            f"INSERT OR IGNORE INTO answers (request_hash, {', '.join(_COLUMNS)}) "
-            f"VALUES ({', '.join('?' * len(values))})"
+            f"INSERT INTO answers (request_hash, {', '.join(_COLUMNS)}) "
+            f"VALUES ({', '.join('?' * len(values))}) "
+            f"ON CONFLICT (request_hash) DO UPDATE SET {_REPLACED} WHERE {_CUT_WITHOUT_TEXT}"
         )
         try:
             with self._lock:

@@ -9,6 +9,7 @@ from typing import Any, Self
 from misbehaving_endpoint import Endpoint, HttpAnswer, completion, prompt_of
 
 CHOICES = ("Yes", "No", "A", "B", "0", "1", "2")
+RATINGS = ("0", "1", "2")
 
 
 class AnsweringEndpoint(Endpoint):
@@ -42,7 +43,10 @@ class AnsweringEndpoint(Endpoint):
         if schema is not None:
             return HttpAnswer(body=completion(json.dumps(_value(schema, prompt_of(body)))))
         reply = completion("Yes")
-        shares = [1 + _number(prompt_of(body) + choice) % 9 for choice in CHOICES]
+        shown = {one["content"] for one in body["messages"] if one["role"] == "assistant"}
+        # Where examples are rated, a digit is answered; else too little falls on the ratings.
+        choices = RATINGS if shown and shown <= set(RATINGS) else CHOICES
+        shares = [1 + _number(prompt_of(body) + choice) % 9 for choice in choices]
         reply["choices"][0]["logprobs"]["content"] = [
             {
                 "token": "Yes",
@@ -50,7 +54,7 @@ class AnsweringEndpoint(Endpoint):
                 "bytes": None,
                 "top_logprobs": [
                     {"token": choice, "logprob": math.log(share / sum(shares)), "bytes": None}
-                    for choice, share in zip(CHOICES, shares, strict=True)
+                    for choice, share in zip(choices, shares, strict=True)
                 ],
             }
         ]

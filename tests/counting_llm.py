@@ -90,7 +90,7 @@ def _words(number: int, between: str) -> str:
 def _logprobs(text: str, number: int) -> dict[str, Any]:
     """Of the allowed answers, none so unlikely that the reply is no answer (labels/judging.py)."""
     top = [
-        {"token": token, "logprob": -0.1 - (number >> shift) % 64 / 32, "bytes": None}
+        {"token": token, "logprob": -0.1 - (number >> shift) % 64 / 64, "bytes": None}
         for shift, token in enumerate(ONE_TOKEN)
     ]
     return {"content": [{"token": text, "logprob": -0.1, "bytes": None, "top_logprobs": top}]}

@@ -31,7 +31,6 @@ MINI_STUDY: dict[str, Any] = {
         "n_documents_per_feature": 2,
         "max_features": 4,
         "max_features_controls": 2,
-        "n_bootstrap": 100,
     },
     "evidence": {"n_top": 4, "n_sampled": 2, "n_held_out": 3, "n_negative": 3},
     "labels": {"max_features": 2, "max_features_controls": 1, "n_held_out": 2},
@@ -42,7 +41,7 @@ MINI_STUDY: dict[str, Any] = {
         "n_null_draws": 1,
         "n_starts": 2,
     },
-    "detection": {"n_activating": 2, "n_neutral": 3, "n_bootstrap": 50},
+    "detection": {"n_activating": 2, "n_neutral": 3},
     "steering": {
         "max_features": 2,
         "max_features_controls": 1,
@@ -57,7 +56,6 @@ MINI_STUDY: dict[str, Any] = {
         "n_documents_on": 2,
         "n_documents_off": 1,
         "n_documents_concept": 1,
-        "n_bootstrap": 50,
     },
 }
 

@@ -55,6 +55,9 @@ class HttpAnswer:
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     sleep_seconds: float = 0.0
+    # Sent a byte at a time, with this wait after each; headers too where `drips_headers`.
+    drip_seconds: float = 0.0
+    drips_headers: bool = False
 
 
 class Endpoint:
@@ -84,8 +87,17 @@ class Endpoint:
                     self.send_header("Content-Length", str(len(content)))
                     for name, value in answer.headers.items():
                         self.send_header(name, value)
-                    self.end_headers()
-                    self.wfile.write(content)
+                    if answer.drips_headers:
+                        content = b"X-Long: " + b"x" * 500 + b"\r\n\r\n" + content
+                        self.flush_headers()
+                    else:
+                        self.end_headers()
+                    if answer.drip_seconds:
+                        for byte in content:
+                            self.wfile.write(bytes([byte]))
+                            time.sleep(answer.drip_seconds)
+                    else:
+                        self.wfile.write(content)
                 except (BrokenPipeError, ConnectionResetError):
                     pass  # the client gave up waiting
 
@@ -97,9 +109,8 @@ class Endpoint:
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def model(self, tmp_path: Path | None = None, **options: Any) -> ChatModel:
-        config = LlmConfig(
-            model="m", **{"timeout_seconds": 10.0, "concurrency": 2, "max_retries": 2} | options
-        )
+        usual = {"timeout_seconds": 10.0, "concurrency": 2, "max_retries": 2, "retry_seconds": 30.0}
+        config = LlmConfig(model="m", **usual | options)
         environment = {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": KEY}
         return ChatModel(config, cache_folder=tmp_path, environment=environment)
 

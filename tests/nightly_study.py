@@ -28,7 +28,7 @@ NIGHTLY_STUDY: dict[str, Any] = {
     },
     "hierarchy": {"n_null_draws": 1, "n_starts": 1},
     "faithfulness": {**MINI_STUDY["faithfulness"], "max_features": 1, "n_documents": 4},
-    "detection": {"n_activating": 2, "n_neutral": 2, "n_bootstrap": 20},
+    "detection": {"n_activating": 2, "n_neutral": 2},
     "steering": {**MINI_STUDY["steering"], "max_features": 1},
     "llm": {
         "model": "some-model",

@@ -21,6 +21,7 @@ from assets.labels.tables import LABEL_SCORES, LABELS, LLM_CALLS
 from assets.ledger.tables import RUN_LEDGER
 from assets.shared.content_hash import column_versions
 from assets.shared.schema import Table
+from assets.steering.feature_tables import STEERING_SUMMARIES
 from assets.steering.tables import CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES
 from resources.lake import Lake
 from resources.lake_commit import Commit
@@ -222,6 +223,7 @@ class PlantedLake:
             **of_feature,
             "text_index": 0,
             "label": "weekdays",
+            "label_kind": "input",
             "score": 1.5,
             "concept_request_hash": "hash-of-concept",
             "fluency_request_hash": "hash-of-fluency",
@@ -237,6 +239,40 @@ class PlantedLake:
         delta = {"feature_id": FEATURE, "delta_cross_entropy": 0.25, "status": "ok"}
         frame = rows(FEATURE_FAITHFULNESS, delta)
         self.write("faithfulness", "fit", {FEATURE_FAITHFULNESS: frame})
+
+    def judge_on_two_labels(self) -> None:
+        """The texts of both signs judged on both labels: best by input in +, by output in -."""
+        scores = {"input": {"+": 1.5, "-": 0.5}, "output": {"+": 1.0, "-": 1.75}}
+        texts, rated, pooled = [], [], []
+        for sign, kind in (("+", "output"), ("-", "output_minus")):
+            at = {"feature_id": FEATURE, "sign": sign, "target_kl_nats": 0.5, "text_index": 0}
+            texts.append({**at, "prompt": "So", "text": f" text of {sign}.", "seed": 4})
+            rated += [
+                {
+                    **at,
+                    "label": f"{one} theme",
+                    "label_kind": one,
+                    "score": scores["input" if one == "input" else "output"][sign],
+                    "concept_request_hash": f"{one} {sign}",
+                    "fluency_request_hash": None,
+                    "status": "ok",
+                }
+                for one in ("input", kind)
+            ]
+        for judged, sign, score in (("input", "+", 1.5), ("output", "-", 1.75)):
+            best = {"chosen_sign": sign, "target_kl_nats": 0.5, "score": score, "gain": score - 1}
+            key = {"feature_id": FEATURE, "label_kind": judged, "pooling": "best_kl"}
+            pooled.append({**key, "sign": "either", **best, "status": "ok"})
+            # Not of both signs, so not where the best setting stands.
+            pooled.append({**key, "sign": "+", **best, "score": 0.25, "status": "ok"})
+        frames = {
+            STEERED_TEXTS: rows(STEERED_TEXTS, *texts),
+            STEERING_SCORES: rows(STEERING_SCORES, *rated),
+        }
+        self.write("steering", "fit", frames)
+        self.write(
+            "steering_summaries", "fit", {STEERING_SUMMARIES: rows(STEERING_SUMMARIES, *pooled)}
+        )
 
     def _catalogue(self) -> None:
         feature = {

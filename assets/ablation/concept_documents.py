@@ -1,72 +1,83 @@
-"""Documents of a feature's concept, where the corpus names concepts.
+"""Documents of a feature's concept and of other concepts, where the corpus names concepts.
 
-As in detection (corpus_concepts.py), and by the same split of all the study's documents, half of
-the documents choose and the other half measure: a feature's concept is the one whose documents of
-the first half its largest coefficients tell best from the others (AUROC), and it is ablated in
-documents of that concept of the second half, drawn in hash order, whether it fires in them or not.
-Supervised fits see the first half only. Nothing here is a label, or asks an LLM.
+A feature's concept is detection's (corpus_concepts.py): the same function of the same cosines,
+chosen on one half of the study's documents, so that it is the one of `concept_detection`. It is
+read from no table of that stage, since those wait for an LLM. The feature is then ablated in
+documents of the other half, drawn in hash order whether it fires in them or not: some of the
+concept, and beside them some of all others. What its ablation does in the former means something
+only against the latter. Supervised fits see the first half only. Nothing here asks an LLM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from assets.corpus.halves import split_in_halves
-from assets.detection.concept_statistics import auroc_matrix
-from assets.detection.corpus_concepts import concept_membership
+from assets.detection.config import DetectionConfig
+from assets.detection.corpus_concepts import corpus_concept_rows, takes_part
 from assets.shared.hash_order import text_hashes
 
 
 @dataclass(frozen=True)
 class ConceptDocuments:
-    """The concept's name, and ids of documents of it."""
+    """Ids of documents of a concept, and of documents that are not of it."""
 
-    concept: str
-    documents: tuple[str, ...]
+    of_concept: tuple[str, ...] = ()
+    of_others: tuple[str, ...] = ()
+
+
+def detected_concepts(
+    scores: Float[np.ndarray, "n_documents k"],
+    documents: pl.DataFrame,
+    feature_ids: Sequence[int],
+    detection: DetectionConfig,
+) -> dict[int, str]:
+    """The concept of each feature that has one, as `concept_detection` names it.
+
+    `scores` are max_cosine_scores of `documents`, which are all of the study's, with document_id,
+    minhash and concept.
+    """
+    rows = corpus_concept_rows(
+        scores,
+        documents["minhash"].to_list(),
+        documents["concept"].to_list(),
+        detection,
+        feature_ids=feature_ids,
+    )
+    return dict(rows.select("feature_id", "concept").drop_nulls().iter_rows())
 
 
 def documents_of_concepts(
-    peaks: pl.DataFrame,
+    wanted: Collection[str],
     usable: Collection[str],
-    concepts: Mapping[str, str | None],
-    feature_ids: Sequence[int],
-    n_documents: int,
-    *,
-    half_seed: int,
+    documents: pl.DataFrame,
+    n_of_concept: int,
+    n_of_others: int,
+    detection: DetectionConfig,
     seed: int,
-) -> dict[int, ConceptDocuments]:
-    """At most `n_documents` of each feature's concept; no entry where concepts can't be told of.
+) -> dict[str, ConceptDocuments]:
+    """At most so many documents of each of the `wanted` concepts, and of others.
 
-    `peaks` has the columns feature_id, document_id and peak, above zero; a document not named there
-    counts as zero. `concepts` gives that of every document of the study, None where unknown; those
-    that are not `usable` take part in the split by `half_seed` only. `seed` draws the documents.
+    `documents` as above; those that are not `usable` take part in the split only. A document
+    without a concept is one of the others where it is a negative of detection. `seed` draws, in one
+    order for all concepts, so that many share their documents.
     """
-    every = split_in_halves(list(concepts), list(concepts.values()), half_seed)
-    half = dict(zip(concepts, every.tolist(), strict=True))
-    ids = sorted(half.keys() & set(usable))
-    named = [concepts[document_id] for document_id in ids]
-    chooses = np.array([half[document_id] for document_id in ids], dtype=bool)
-    names, membership = concept_membership(named, chooses)
-    if not names:
-        return {}
-    row = {document_id: i for i, document_id in enumerate(ids)}
-    column = {feature_id: i for i, feature_id in enumerate(feature_ids)}
-    scores = np.zeros((len(ids), len(feature_ids)))
-    for feature_id, document_id, peak in peaks.iter_rows():
-        if document_id in row:
-            scores[row[document_id], column[feature_id]] = peak
-    chosen = auroc_matrix(scores[chooses], membership[chooses]).argmax(axis=1)
-    order = np.argsort(text_hashes(ids, seed, "ablation concept"), kind="stable")
-    order = order[~chooses[order]]
-    drawn = [
-        tuple(ids[i] for i in order[membership[order, concept]][:n_documents].tolist())
-        for concept in range(len(names))
-    ]
+    concepts = documents["concept"].to_list()
+    chooses = split_in_halves(documents["minhash"].to_list(), concepts, detection.seed)
+    measures = documents.filter(takes_part(concepts, detection) & ~chooses)
+    concept_of = dict(measures.select("document_id", "concept").iter_rows())
+    ids = sorted(concept_of.keys() & set(usable))
+    order = np.argsort(text_hashes(ids, seed, "ablation concept"), kind="stable").tolist()
+    drawn = [ids[i] for i in order]
     return {
-        feature_id: ConceptDocuments(names[concept], drawn[concept])
-        for feature_id, concept in zip(feature_ids, chosen.tolist(), strict=True)
+        concept: ConceptDocuments(
+            tuple([i for i in drawn if concept_of[i] == concept][:n_of_concept]),
+            tuple([i for i in drawn if concept_of[i] != concept][:n_of_others]),
+        )
+        for concept in wanted
     }

@@ -28,12 +28,19 @@ class AblationConfig(BaseModel):
     n_documents_off: int = Field(
         default=8,
         ge=1,
-        description="Documents per feature, drawn by seed among those in which it does not fire",
+        description="Documents, drawn by seed among all, whose tokens that are not strong are off "
+        "target",
     )
     n_documents_concept: int = Field(
         default=4,
         ge=0,
         description="Documents per feature of its concept in the corpus, drawn by seed; 0 for none",
+    )
+    n_documents_other: int | None = Field(
+        default=None,
+        ge=0,
+        description="Documents per feature of other concepts, drawn by seed; null for as many as "
+        "of its own",
     )
     strong_share: float = Field(
         default=0.5,
@@ -55,14 +62,11 @@ class AblationConfig(BaseModel):
         description="Mean direct effect [logits] below which self-repair is not given: a share of "
         "nothing",
     )
-    n_bootstrap: int = Field(
-        default=1000, ge=1, le=100_000, description="Resamples of documents behind each interval"
-    )
     max_features: int | None = Field(
         default=None, ge=0, description="Features ablated per fit, strongest first; null for all"
     )
     max_features_controls: int | None = Field(
-        default=None, ge=0, description="The same for the null controls (random, permuted)"
+        default=None, ge=0, description="The same for the null controls"
     )
     batch_tokens: int = Field(
         default=256,
@@ -70,9 +74,14 @@ class AblationConfig(BaseModel):
         description="Most tokens, padding included, in one forward; five times batch_tokens × "
         "vocabulary × 4 bytes are held",
     )
-    seed: int = Field(
-        default=0, ge=0, description="Seed of the documents drawn, the nulls and the resamples"
-    )
+    seed: int = Field(default=0, ge=0, description="Seed of the documents drawn and the nulls")
+
+    @property
+    def n_of_others(self) -> int:
+        """Documents of other concepts; none without documents of the concept."""
+        if self.n_documents_other is None or not self.n_documents_concept:
+            return self.n_documents_concept
+        return self.n_documents_other
 
     @property
     def least_strong_reason(self) -> str:

@@ -8,7 +8,13 @@ import dagster as dg
 from assets.ablation.tables import ABLATION_EFFECTS, ABLATION_RUNS, TABLES
 from assets.activations.tables import TOKENS
 from assets.asset_specs import specs_of_checks, table_specs
-from assets.common_inputs import FIT_COEFFICIENTS, FITTED, SITE_TOKENS, settings_in_effect
+from assets.common_inputs import (
+    FIT_COEFFICIENTS,
+    FITTED,
+    SITE_ACTIVATIONS,
+    SITE_TOKENS,
+    settings_in_effect,
+)
 from assets.corpus.tables import DOCUMENTS
 from assets.evidence.tables import VOCAB_PROJECTION
 from assets.factorization.tables import COEFFICIENTS
@@ -33,15 +39,17 @@ RECIPE = Recipe(
         *FITTED,
         FIT_COEFFICIENTS,
         SITE_TOKENS,
-        Input(DOCUMENTS, "study", columns=("document_id", "status", "concept")),
+        # Detection's cosines choose the concept.
+        SITE_ACTIVATIONS,
+        Input(DOCUMENTS, "study", columns=("document_id", "minhash", "status", "concept")),
         Input(VOCAB_PROJECTION, columns=("feature_id", "sign", "rank_in_sign", "token_id")),
     ),
     settings=lambda spec: {
         # Batches change values by rounding only.
         "ablation": settings_in_effect(spec.study.ablation, spec, "batch_tokens"),
         "evidence": spec.study.evidence.model_dump(include={"firing_share"}),
-        # Halves the documents of each concept.
-        "detection": {"seed": spec.study.detection.seed},
+        # What chooses a feature's concept.
+        "detection": spec.study.detection.model_dump(include={"seed", "documents_without_concept"}),
     },
     uses_model=True,
 )
@@ -67,8 +75,10 @@ def ablation_assets(
 def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
     import polars as pl
 
+    from assets.ablation.concept_documents import detected_concepts
     from assets.ablation.measure import measure_ablations
     from assets.activations.tokenization import special_prefix
+    from assets.detection.site_scores import corpus_scores
     from assets.factorization.strength_order import strongest_features
     from assets.shared.feature_limit import feature_limit
 
@@ -92,8 +102,19 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
         .agg("token_id")
     )
     documents = run.lake.read(
-        DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
+        DOCUMENTS,
+        {"study": spec.study.name, "status": "ok"},
+        columns=("document_id", "minhash", "concept"),
     )
+    concept_of = {}
+    if config.n_documents_concept and documents["concept"].drop_nulls().len():
+        scores = corpus_scores(
+            run.activations(spec.site),
+            tokens,
+            documents["document_id"].to_list(),
+            fitted.dictionary,
+        )
+        concept_of = detected_concepts(scores, documents, fitted.feature_ids, spec.study.detection)
     limit = feature_limit("ablation", config, spec.fit.is_control)
     with Progress(run.log, "ablation", 0, "runs of a document") as progress:
         measured = measure_ablations(
@@ -108,8 +129,9 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
             promoted=dict(promoted.iter_rows()),
             config=config,
             firing_share=spec.study.evidence.firing_share,
-            concepts=dict(documents.iter_rows()),
-            half_seed=spec.study.detection.seed,
+            study_documents=documents,
+            concept_of=concept_of,
+            detection=spec.study.detection,
             beyond=limit.beyond,
             made_with=(
                 code_version("ablation", (RUNS_MODULE,)),
@@ -126,13 +148,12 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
     ]
     repairs = ok.filter(~pl.col("is_null"))["self_repair"].drop_nulls().to_list()
     selectivity = (
-        ok.drop_nulls("selectivity")
-        .group_by(
+        ok.group_by(
             measure=pl.concat_str(
                 "ablation", pl.when("is_null").then(pl.lit("_of_nulls")).otherwise(pl.lit(""))
             )
         )
-        .agg(pl.col("selectivity").median())
+        .agg(pl.col("selectivity", "concept_selectivity").median())
         .sort("measure")
     )
     yield from run.write(
@@ -144,7 +165,12 @@ def _ablate(run: StageRun) -> Iterator[dg.MaterializeResult]:
                 **asdict(measured.spent),
             },
             ABLATION_EFFECTS.name: {
-                "median_selectivity": dict(selectivity.iter_rows()),
+                **{
+                    f"median_{name}": dict(
+                        selectivity.select("measure", name).drop_nulls().iter_rows()
+                    )
+                    for name in ("selectivity", "concept_selectivity")
+                },
                 "on_and_off_target": dg.MetadataValue.md(
                     markdown_plot(
                         lambda axes: (

@@ -1,29 +1,36 @@
 """Rows of `ablation_effects` from the runs: means over tokens, with intervals over documents.
 
-A mean is pooled over documents, Σ sums / Σ counts. Intervals are percentile bootstraps with
-documents as units, since the tokens of one are alike; the kinds of documents are drawn apart.
-All rows of as many documents have the same draws, so a feature and its null stay paired. A
-resample in which the direct effect has the other sign or is nothing counts as below the low and
-above the high end of self-repair; with 2.5 % of them or more it has no interval.
+A mean is pooled over documents, Σ sums / Σ counts. Off target are all tokens but the strong; in
+documents of the concept and of others every token counts, so that the two differ by the documents
+alone, and by nothing that the coefficients say. Intervals are t intervals with documents as units,
+since the tokens of one are alike (assets/shared/small_sample_intervals.py): there is none for one
+document, or for documents all alike. Self-repair is a share of the direct effect, and has no
+interval where that of the direct effect itself holds 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from assets.ablation.config import AblationConfig
 from assets.ablation.plan import set_to
 from assets.ablation.tables import ABLATION_EFFECTS
 from assets.ablation.targets import Targets
+from assets.shared.small_sample_intervals import (
+    Estimate,
+    difference_of,
+    mean_of,
+    ratio_of,
+    t_interval,
+)
 
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap that make the interval."""
+CONFIDENCE = 0.95
+"""Share of the intervals that hold the truth."""
 
 
 def effects_frame(
@@ -33,12 +40,15 @@ def effects_frame(
     fires: Collection[int],
     config: AblationConfig,
     beyond: str,
+    concept_of: Mapping[int, str] | None = None,
 ) -> pl.DataFrame:
     """Rows of `ablation_effects`, without site and fit, for each of `feature_ids`.
 
     `runs` are rows of `ablation_runs`; `targets` has the features that are measured, `fires` those
-    that have a coefficient at all; `beyond` is why one of these is not measured.
+    that have a coefficient at all; `beyond` is why one of these is not measured; `concept_of` has
+    those with a concept.
     """
+    concept_of = concept_of or {}
     by_key = runs.partition_by("feature_id", "ablation", "is_null", as_dict=True)
     rows = []
     for feature_id in feature_ids:
@@ -49,13 +59,12 @@ def effects_frame(
                     "ablation": ablation,
                     "is_null": is_null,
                     **dict.fromkeys((*_COUNTS, *_CONCEPT_COUNTS), 0),
+                    "concept": concept_of.get(feature_id),
                     "seed": config.seed,
                 }
                 of_key = by_key.get((feature_id, ablation, is_null))
                 if of_key is not None:
-                    aimed = targets[feature_id]
-                    row |= {"set_to": set_to(ablation, aimed), "concept": aimed.concept}
-                    row["status"] = "ok"
+                    row |= {"set_to": set_to(ablation, targets[feature_id]), "status": "ok"}
                     row |= _measured(of_key, config)
                 elif feature_id in targets or feature_id not in fires:
                     row |= {"status": "inactive", "reason": config.least_strong_reason}
@@ -71,7 +80,9 @@ def effects_frame(
 
 
 _COUNTS = ("n_documents_on", "n_documents_off", "n_tokens_on", "n_tokens_near", "n_tokens_off")
-_CONCEPT_COUNTS = ("n_documents_concept", "n_tokens_concept")
+_CONCEPT_COUNTS = tuple(
+    f"n_{what}_{side}" for side in ("concept", "other") for what in ("documents", "tokens")
+)
 
 
 @dataclass
@@ -81,23 +92,30 @@ class _Row:
     values: dict[str, object] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
-    def put(self, name: str, value: float, resamples: np.ndarray | None, why_none: str) -> None:
-        """A value with its interval; no interval, and `why_none`, without resamples."""
-        self.values[name] = value
-        if resamples is None:
-            self.reasons.append(f"no interval of {name}: {why_none}")
+    def put(self, name: str, found: Estimate, where: str) -> None:
+        """A value with its interval, or why it has none; `where` says of which documents."""
+        self.values[name] = found.value
+        interval = t_interval(found, CONFIDENCE)
+        if interval is None:
+            why = "one document" if np.isnan(found.variance) else "no spread between documents"
+            self.reasons.append(f"no interval of {name}: {why}{where}")
             return
-        low, high = np.percentile(resamples, INTERVAL)
-        self.values |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+        self.values |= dict(zip((f"{name}_low", f"{name}_high"), interval, strict=True))
 
 
 def _measured(runs: pl.DataFrame, config: AblationConfig) -> dict[str, object]:
     """Counts, means and intervals of one feature's, or null's, runs."""
     runs = runs.sort("document_id")
-    on, off = runs.filter("is_on"), runs.filter("is_off")
+    off = runs.filter("is_off").with_columns(
+        n_tokens=pl.col("n_tokens") - pl.col("n_tokens_strong"),
+        delta=pl.col("delta") - pl.col("delta_strong"),
+        # Of one sum the other is a part, to rounding.
+        kl=(pl.col("kl") - pl.col("kl_strong")).clip(0.0),
+    )
+    on = runs.filter("is_on")
     row = _Row()
     n_on, n_near = int(on["n_tokens_strong"].sum()), int(on["n_tokens_silent"].sum())
-    n_off = int(off["n_tokens_silent"].sum())
+    n_off = int(off["n_tokens"].sum())
     row.values |= dict(zip(_COUNTS, (len(on), len(off), n_on, n_near, n_off), strict=True))
     row.values["kl_on"] = _total(on, "kl_strong") / n_on
     if n_near:
@@ -105,54 +123,49 @@ def _measured(runs: pl.DataFrame, config: AblationConfig) -> dict[str, object]:
         row.values["kl_near"] = _total(on, "kl_silent") / n_near
     else:
         row.reasons.append("no near: it fires at every token of its documents")
-    on_draws = _draws(len(on), config.n_bootstrap, config.seed, 0)
     strong = _numbers(on, "n_tokens_strong")
-    of_on = _ratios(_numbers(on, "delta_strong"), strong, on_draws)
-    one = "one document on target"
-    delta_on = _total(on, "delta_strong") / n_on
-    row.put("delta_on", delta_on, of_on, one)
+    of_on = ratio_of(_numbers(on, "delta_strong"), strong)
+    row.put("delta_on", of_on, " on target")
     if on["promoted_drop"].null_count():
         row.reasons.append("no promoted_drop: no vocabulary projection")
     else:
-        dropped = _numbers(on, "promoted_drop")
-        row.put(
-            "promoted_drop", float(dropped.sum()) / n_on, _ratios(dropped, strong, on_draws), one
-        )
+        row.put("promoted_drop", ratio_of(_numbers(on, "promoted_drop"), strong), " on target")
     if n_off:
-        off_draws = _draws(len(off), config.n_bootstrap, config.seed, 1)
-        silent = _numbers(off, "n_tokens_silent")
-        of_off = _ratios(_numbers(off, "delta_silent"), silent, off_draws)
-        delta_off = _total(off, "delta_silent") / n_off
-        row.put("delta_off", delta_off, of_off, "one document off target")
-        difference = None if of_on is None or of_off is None else of_on - of_off
-        row.put("selectivity", delta_on - delta_off, difference, "one document on or off target")
-        row.values["kl_off"] = _total(off, "kl_silent") / n_off
+        of_off = ratio_of(_numbers(off, "delta"), _numbers(off, "n_tokens"))
+        row.put("delta_off", of_off, " off target")
+        _, in_on, in_off = np.intersect1d(on["document_id"], off["document_id"], True, True)
+        difference = difference_of(of_on, of_off, shared=(in_on, in_off))
+        row.put("selectivity", difference, " on or off target")
+        row.values["kl_off"] = _total(off, "kl") / n_off
     else:
-        row.reasons.append("no delta_off, selectivity, kl_off: it fires in every document")
-    _put_concept(row, runs.filter("is_of_concept"), config)
-    _put_self_repair(row, on, n_on, on_draws, config)
+        row.reasons.append(
+            "no delta_off, selectivity, kl_off: every token of the documents drawn is strong"
+        )
+    _put_concept(row, runs)
+    _put_self_repair(row, on, n_on, config)
     return row.values | {"reason": "; ".join(row.reasons) or None}
 
 
-def _put_concept(row: _Row, runs: pl.DataFrame, config: AblationConfig) -> None:
-    n_tokens = int(runs["n_tokens"].sum())
-    row.values |= {"n_documents_concept": len(runs), "n_tokens_concept": n_tokens}
-    if not n_tokens:
-        row.reasons.append("no delta_concept: no documents of a concept")
-        return
-    draws = _draws(len(runs), config.n_bootstrap, config.seed, 2)
-    resampled = _ratios(_numbers(runs, "delta"), _numbers(runs, "n_tokens"), draws)
-    row.put("delta_concept", _total(runs, "delta") / n_tokens, resampled, "one document of it")
-    row.values["kl_concept"] = _total(runs, "kl") / n_tokens
+def _put_concept(row: _Row, runs: pl.DataFrame) -> None:
+    """Both sides over every token of their documents, and the difference where there are both."""
+    sides = (("concept", "is_of_concept"), ("other", "is_of_others"))
+    found = []
+    for side, drawn_as in sides:
+        of_side = runs.filter(pl.col(drawn_as).fill_null(False))
+        n_tokens = int(of_side["n_tokens"].sum())
+        row.values |= {f"n_documents_{side}": len(of_side), f"n_tokens_{side}": n_tokens}
+        if not n_tokens:
+            what = "a concept" if side == "concept" else "other concepts"
+            row.reasons.append(f"no delta_{side}, concept_selectivity: no documents of {what}")
+            continue
+        found.append(ratio_of(_numbers(of_side, "delta"), _numbers(of_side, "n_tokens")))
+        row.put(f"delta_{side}", found[-1], "")
+        row.values[f"kl_{side}"] = _total(of_side, "kl") / n_tokens
+    if len(found) == len(sides):
+        row.put("concept_selectivity", difference_of(*found), " on a side")
 
 
-def _put_self_repair(
-    row: _Row,
-    on: pl.DataFrame,
-    n_on: int,
-    draws: Int[np.ndarray, "n_bootstrap n_documents"] | None,
-    config: AblationConfig,
-) -> None:
+def _put_self_repair(row: _Row, on: pl.DataFrame, n_on: int, config: AblationConfig) -> None:
     for name in ("direct_effect", "total_effect", "total_effect_own_norm"):
         row.values[name] = _total(on, name) / n_on
     direct, total = _numbers(on, "direct_effect"), _numbers(on, "total_effect")
@@ -162,46 +175,13 @@ def _put_self_repair(
             f"ablation.min_direct_effect={config.min_direct_effect:g}"
         )
         return
-    row.values["self_repair"] = 1 - float(total.sum() / direct.sum())
-    if draws is None:
-        row.reasons.append("no interval of self_repair: one document on target")
+    held_by_direct = t_interval(mean_of(direct), CONFIDENCE)
+    if held_by_direct is not None and held_by_direct[0] <= 0 <= held_by_direct[1]:
+        row.values["self_repair"] = float((direct - total).sum() / direct.sum())
+        row.reasons.append("no interval of self_repair: that of the direct effect holds 0")
         return
-    directs, totals = direct[draws].sum(axis=1), total[draws].sum(axis=1)
-    is_alike = directs * direct.sum() > 0
-    repairs = 1 - np.divide(totals, directs, out=np.zeros_like(totals), where=is_alike)
-    low, high = (
-        np.percentile(np.where(is_alike, repairs, worst), percentile, method=method)
-        for worst, percentile, method in zip(
-            (-np.inf, np.inf), INTERVAL, ("lower", "higher"), strict=True
-        )
-    )
-    if np.isfinite([low, high]).all():
-        row.values |= {"self_repair_low": float(low), "self_repair_high": float(high)}
-    else:
-        row.reasons.append(
-            f"no interval of self_repair: in {int((~is_alike).sum())} of {len(draws)} resamples "
-            "the direct effect has another sign"
-        )
-
-
-@lru_cache(maxsize=16)
-def _draws(
-    n: int, n_bootstrap: int, seed: int, stream: int
-) -> Int[np.ndarray, "n_bootstrap n"] | None:
-    """Which of n documents each resample has; None for fewer than two."""
-    if n < 2:
-        return None
-    return np.random.default_rng([seed, stream]).integers(0, n, size=(n_bootstrap, n))
-
-
-def _ratios(
-    sums: Float[np.ndarray, " n"],
-    counts: Float[np.ndarray, " n"],
-    draws: Int[np.ndarray, "n_bootstrap n"] | None,
-) -> Float[np.ndarray, " n_bootstrap"] | None:
-    if draws is None:
-        return None
-    return sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
+    # 1 − total / direct, as one ratio.
+    row.put("self_repair", ratio_of(direct - total, direct), " on target")
 
 
 def _numbers(runs: pl.DataFrame, name: str) -> Float[np.ndarray, " n_documents"]:

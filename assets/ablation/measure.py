@@ -22,6 +22,7 @@ from assets.ablation.runs import run_ablations
 from assets.ablation.tables import ABLATION_RUNS
 from assets.ablation.targets import Targets, choose_targets
 from assets.activations.sites import ActivationSite
+from assets.detection.config import DetectionConfig
 from assets.faithfulness.replaced_forward import Spent
 from assets.faithfulness.sample import (
     SampledDocument,
@@ -58,8 +59,9 @@ def measure_ablations(
     promoted: Mapping[int, Sequence[int]],
     config: AblationConfig,
     firing_share: float,
-    concepts: Mapping[str, str | None] | None = None,
-    half_seed: int = 0,
+    study_documents: pl.DataFrame | None = None,
+    concept_of: Mapping[int, str] | None = None,
+    detection: DetectionConfig | None = None,
     beyond: str = "not chosen to be measured",
     made_with: Sequence[str] = (),
     previous: pl.DataFrame | None = None,
@@ -70,15 +72,16 @@ def measure_ablations(
 
     `coefficients` has the columns row, feature_id and coefficient; `tokens` row, document_id,
     position, token_id and is_massive; `promoted` gives token ids by feature, most promoted first;
-    `concepts` those of all the study's documents, which `half_seed` (detection.seed) halves.
-    `beyond` is the reason of features left out of `measured_ids`; `made_with` are code version,
-    model revision and number type; `previous` the partition's rows of `ablation_runs`. Raises
-    FaithfulnessError where the model can't be run from the site on.
+    `study_documents` has document_id, minhash and concept of all of the study's, which `detection`
+    halves, and `concept_of` gives the features' (concept_documents.py). `beyond` is the reason of
+    features left out of `measured_ids`; `made_with` are code version, model revision and number
+    type; `previous` the partition's rows of `ablation_runs`. Raises FaithfulnessError where the
+    model can't be run from the site on.
     """
     fires = set(coefficients.filter(pl.col("coefficient") > 0)["feature_id"])
     coefficients = coefficients.filter(pl.col("feature_id").is_in(list(measured_ids)))
     targets = choose_targets(
-        coefficients, tokens, measured_ids, config, firing_share, concepts, half_seed
+        coefficients, tokens, measured_ids, config, study_documents, concept_of, detection
     )
     documents = _drawn_documents(targets, tokens, special_prefix, config.seed)
     directions = dict(zip(feature_ids, dictionary.detach().float().cpu(), strict=True))
@@ -117,7 +120,7 @@ def measure_ablations(
     frame = _runs_frame(runs, [one.document.document_id for one in documents], known | made)
     return Measured(
         frame,
-        effects_frame(frame, feature_ids, targets, fires, config, beyond),
+        effects_frame(frame, feature_ids, targets, fires, config, beyond, concept_of),
         n_reused,
         len(runs) - n_reused,
         spent,
@@ -148,6 +151,7 @@ def _runs_frame(
             "is_on": run.key.is_on,
             "is_off": run.key.is_off,
             "is_of_concept": run.key.is_of_concept,
+            "is_of_others": run.key.is_of_others,
             **asdict(sums[run.fingerprint]),
             "row_fingerprint": run.fingerprint,
         }

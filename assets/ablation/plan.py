@@ -37,6 +37,7 @@ class RunKey:
     is_on: bool
     is_off: bool
     is_of_concept: bool
+    is_of_others: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,8 @@ def plan_runs(
             strengths = torch.from_numpy(coefficients[document][:, [column]].toarray()[:, 0])
             is_counted = ~torch.tensor(one.is_massive)
             is_counted[-1] = False
-            drawn_as = (name in aimed.on, name in aimed.off, name in aimed.of_concept)
+            drawn_for = (aimed.on, aimed.off, aimed.of_concept, aimed.of_others)
+            drawn_as = [name in ids for ids in drawn_for]
             is_strong = is_counted & (strengths.double() >= config.strong_share * aimed.largest)
             is_silent = is_counted & ~(strengths.double() > firing_share * aimed.largest)
             is_silent &= ~is_strong

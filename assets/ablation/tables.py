@@ -16,11 +16,14 @@ IS_NULL = Column(
     "True: in the feature's place its direction with the neurons permuted, by the same "
     "coefficients and so of the same norm, measured at the same tokens",
 )
-SEED = Column("seed", "BIGINT", "Seed of documents, permutation and resamples", minimum=0)
+SEED = Column("seed", "BIGINT", "Seed of documents and permutation", minimum=0)
 
 
 def _interval(name: str) -> tuple[Column, Column]:
-    low = f"Lower end of the 95 % interval of {name}, bootstrap over documents"
+    low = (
+        f"Lower end of the 95 % interval of {name}: t over documents; NULL of one document, or of "
+        "documents all alike"
+    )
     return (
         Column(f"{name}_low", "DOUBLE", low, nullable=True),
         Column(f"{name}_high", "DOUBLE", "Upper end of the same", nullable=True),
@@ -31,8 +34,8 @@ ABLATION_RUNS = Table(
     name="ablation_runs",
     stage="ablation",
     description="What ablation_effects is made of: one row a feature, ablation and document. Sums "
-    "over predictions, of strong tokens (the coefficient near its largest) and of silent ones "
-    "(where the feature does not fire)",
+    "over predictions: of all tokens, of strong ones (the coefficient near its largest) and of "
+    "silent ones (where the feature does not fire)",
     columns=(
         SITE,
         FIT,
@@ -41,8 +44,14 @@ ABLATION_RUNS = Table(
         IS_NULL,
         Column("document_id", "VARCHAR", "Document that the model was run on"),
         Column("is_on", "BOOLEAN", "Whether it was drawn as one with strong tokens"),
-        Column("is_off", "BOOLEAN", "Whether it was drawn as one where the feature does not fire"),
+        Column("is_off", "BOOLEAN", "Whether it was drawn among all documents, for off target"),
         Column("is_of_concept", "BOOLEAN", "Whether it was drawn as one of the feature's concept"),
+        Column(
+            "is_of_others",
+            "BOOLEAN",
+            "Whether it was drawn as one of other concepts; NULL in rows from before 0.7.0",
+            nullable=True,
+        ),
         Column("n_tokens", "BIGINT", "Predictions made at tokens that are not massive", minimum=0),
         Column("n_tokens_strong", "BIGINT", "Predictions made at strong tokens", minimum=0),
         Column("n_tokens_silent", "BIGINT", "Predictions made at silent tokens", minimum=0),
@@ -78,10 +87,11 @@ ABLATION_RUNS = Table(
 ABLATION_EFFECTS = Table(
     name="ablation_effects",
     stage="ablation",
-    description="What a feature's ablation does where the feature is strong (on target), elsewhere "
-    "in the same documents (near) and in documents where it does not fire (off target), how much "
-    "of its direct effect later layers repair, and beside each row that of a permuted null. A "
-    "value that is not defined is NULL and named in the reason",
+    description="What a feature's ablation does where the feature is strong (on target), where it "
+    "is silent in the same documents (near), and at all tokens where it is not strong, of "
+    "documents drawn among all (off target); what it does in documents of the feature's concept "
+    "and of others; how much of its direct effect later layers repair; and beside each row that "
+    "of a permuted null. A value that is not defined is NULL and named in the reason",
     columns=(
         SITE,
         FIT,
@@ -97,14 +107,17 @@ ABLATION_EFFECTS = Table(
             minimum=0,
         ),
         Column("n_documents_on", "INTEGER", "Documents with strong tokens it ran on", minimum=0),
-        Column(
-            "n_documents_off", "INTEGER", "Documents where it does not fire it ran on", minimum=0
-        ),
+        Column("n_documents_off", "INTEGER", "Documents drawn among all that it ran on", minimum=0),
         Column("n_tokens_on", "BIGINT", "Predictions made at strong tokens", minimum=0),
         Column(
             "n_tokens_near", "BIGINT", "Those at silent tokens of the same documents", minimum=0
         ),
-        Column("n_tokens_off", "BIGINT", "Those at tokens of the other documents", minimum=0),
+        Column(
+            "n_tokens_off",
+            "BIGINT",
+            "Those of n_documents_off at all tokens but the strong, whether it fires there or not",
+            minimum=0,
+        ),
         Column(
             "delta_on",
             "DOUBLE",
@@ -116,7 +129,14 @@ ABLATION_EFFECTS = Table(
         Column("delta_near", "DOUBLE", "The same over n_tokens_near", "nats", nullable=True),
         Column("delta_off", "DOUBLE", "The same over n_tokens_off", "nats", nullable=True),
         *_interval("delta_off"),
-        Column("selectivity", "DOUBLE", "delta_on - delta_off", "nats", nullable=True),
+        Column(
+            "selectivity",
+            "DOUBLE",
+            "delta_on - delta_off; 0 or less: a token is harmed as much where the feature is not "
+            "strong",
+            "nats",
+            nullable=True,
+        ),
         *_interval("selectivity"),
         Column("kl_on", "DOUBLE", "Mean KL(base‖ablated) on target", "nats", True, minimum=0),
         Column("kl_near", "DOUBLE", "The same over n_tokens_near", "nats", True, minimum=0),
@@ -124,11 +144,17 @@ ABLATION_EFFECTS = Table(
         Column(
             "concept",
             "VARCHAR",
-            "Concept of the corpus whose documents the coefficients tell best from others, chosen "
-            "on one half of the documents; NULL where the corpus names none",
+            "The feature's concept of the corpus, that of concept_detection and features: chosen "
+            "by its cosine with activations, on one half of the documents. NULL where the corpus "
+            "names none that both halves can tell of, or ablation.n_documents_concept is 0",
             nullable=True,
         ),
-        Column("n_documents_concept", "INTEGER", "Documents of it, of the other half", minimum=0),
+        Column(
+            "n_documents_concept",
+            "INTEGER",
+            "Documents of it it ran on, of the other half, drawn whether it fires there or not",
+            minimum=0,
+        ),
         Column("n_tokens_concept", "BIGINT", "All predictions made in them", minimum=0),
         Column(
             "delta_concept",
@@ -139,6 +165,39 @@ ABLATION_EFFECTS = Table(
         ),
         *_interval("delta_concept"),
         Column("kl_concept", "DOUBLE", "Mean KL(base‖ablated) there", "nats", True, minimum=0),
+        Column(
+            "n_documents_other",
+            "INTEGER",
+            "Documents of that half that are not of the concept, drawn likewise; NULL in rows from "
+            "before 0.7.0",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "n_tokens_other",
+            "BIGINT",
+            "All predictions made in them; NULL in rows from before 0.7.0",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "delta_other",
+            "DOUBLE",
+            "Mean change of the cross-entropy over n_tokens_other",
+            "nats",
+            nullable=True,
+        ),
+        *_interval("delta_other"),
+        Column("kl_other", "DOUBLE", "Mean KL(base‖ablated) there", "nats", True, minimum=0),
+        Column(
+            "concept_selectivity",
+            "DOUBLE",
+            "delta_concept - delta_other: what its documents lose more than others; 0 or less: no "
+            "more",
+            "nats",
+            nullable=True,
+        ),
+        *_interval("concept_selectivity"),
         Column(
             "promoted_drop",
             "DOUBLE",

@@ -104,10 +104,16 @@ gains AS (
     FROM calibrations SEMI JOIN part USING (site, fit)
     WHERE sign = '+' QUALIFY target_kl_nats = max(target_kl_nats) OVER ()
 ),
-judge_free AS (
-    SELECT feature_id, input_score, output_score, label_logprob_gain
-    FROM judge_free_scores SEMI JOIN part USING (site, fit)
+judge_free_rows AS (
+    SELECT * FROM judge_free_scores SEMI JOIN part USING (site, fit)
     WHERE sign = '+' QUALIFY target_kl_nats = max(target_kl_nats) OVER ()
+),
+judge_free AS (
+    -- A row a kind of label that texts are judged on: the other scores are the same in each.
+    SELECT feature_id, max(input_score) AS input_score, max(output_score) AS output_score,
+           max(label_logprob_gain) FILTER (starts_with(label_kind, $judged_label))
+               AS label_logprob_gain
+    FROM judge_free_rows GROUP BY feature_id
 ),
 ablated AS (
     SELECT feature_id, delta_cross_entropy
@@ -115,7 +121,9 @@ ablated AS (
 ),
 selective AS (
     SELECT feature_id, max(selectivity) FILTER (NOT is_null) AS ablation_selectivity,
-           max(selectivity) FILTER (is_null) AS ablation_selectivity_null
+           max(selectivity) FILTER (is_null) AS ablation_selectivity_null,
+           max(concept_selectivity) FILTER (NOT is_null) AS ablation_concept_selectivity,
+           max(concept_selectivity) FILTER (is_null) AS ablation_concept_selectivity_null
     FROM ablation_effects SEMI JOIN part USING (site, fit)
     WHERE ablation = 'zero' GROUP BY feature_id
 ),
@@ -134,6 +142,7 @@ SELECT
     coalesce(n_active_tokens, 0) AS n_active_tokens, max_coefficient,
     coalesce(n_neurons, 0) AS n_neurons, coalesce(top_neurons, []) AS top_neurons,
     delta_cross_entropy, ablation_selectivity, ablation_selectivity_null,
+    ablation_concept_selectivity, ablation_concept_selectivity_null,
     top_tokens, promoted_tokens, suppressed_tokens,
     label, output_label, combined_label, token_summary, label_status, label_reason, label_auroc,
     label_balanced_accuracy,

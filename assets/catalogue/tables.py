@@ -21,10 +21,8 @@ FEATURES = Table(
         Column("model", "VARCHAR", "Subject model, by the name in its study"),
         Column("layer", "INTEGER", "Layer of the activation site, from 0", minimum=0),
         Column("site_kind", "VARCHAR", "mlp_in, mlp_hidden, mlp_out, attn_out or resid_post"),
-        Column(
-            "method", "VARCHAR", "Factorization method: snmf, diff_means, pca, random, permuted"
-        ),
-        Column("is_control", "BOOLEAN", "The method is a null control (random, permuted)"),
+        Column("method", "VARCHAR", "Factorization method, as in factorizations"),
+        Column("is_control", "BOOLEAN", "The method is a null control"),
         Column("feature_name", "VARCHAR", "Concept, neuron or public latent it is", nullable=True),
         Column(
             "energy_share",
@@ -52,8 +50,8 @@ FEATURES = Table(
         Column(
             "ablation_selectivity",
             "DOUBLE",
-            "Cross-entropy that zeroing it adds where it is strong, minus what it adds where it is "
-            "silent; ablation_effects has the details",
+            "Cross-entropy that zeroing it adds where it is strong, minus what it adds at all "
+            "other tokens of documents drawn at random; ablation_effects has the details",
             "nats",
             nullable=True,
         ),
@@ -62,6 +60,21 @@ FEATURES = Table(
             "DOUBLE",
             "The same of its own null: with its neurons permuted, so of the same norm, at the same "
             "tokens",
+            "nats",
+            nullable=True,
+        ),
+        Column(
+            "ablation_concept_selectivity",
+            "DOUBLE",
+            "Cross-entropy that zeroing it adds in documents of its concept, minus what it adds in "
+            "documents of others, over all tokens of both",
+            "nats",
+            nullable=True,
+        ),
+        Column(
+            "ablation_concept_selectivity_null",
+            "DOUBLE",
+            "The same of its own null, in the same documents",
             "nats",
             nullable=True,
         ),
@@ -114,16 +127,17 @@ FEATURES = Table(
         Column(
             "s_cd",
             "DOUBLE",
-            "Concept detection on generated sentences: log mean ratio; NULL also where a mean "
-            "cosine is not above 0, however well the two kinds are told apart",
+            "Concept detection on sentences generated for its label (the input-centric one where "
+            "the study asks for it: concept_detection.label_kind): log mean ratio; NULL also where "
+            "a mean cosine is not above 0, however well the two kinds are told apart",
             nullable=True,
         ),
         Column("s_cd_status", "VARCHAR", "Status of s_cd", nullable=True),
         Column(
             "generated_auroc",
             "DOUBLE",
-            "AUROC of the generated activating against the neutral sentences of s_cd, by the same "
-            "scores, whatever their sign",
+            "AUROC of the generated activating against the neutral sentences of s_cd (of the same "
+            "lengths), by the same scores, whatever their sign",
             nullable=True,
             minimum=0.0,
             maximum=1.0,
@@ -236,7 +250,8 @@ FEATURES = Table(
             "label_logprob_gain",
             "DOUBLE",
             "Judge-free: mean log-probability that steering (+, the study's largest target; NULL "
-            "where that was not reached) adds to the tokens of its label",
+            "where that was not reached) adds to the tokens of its label, of the first of "
+            "steering.judged_labels",
             "nats/token",
             nullable=True,
         ),

@@ -20,7 +20,7 @@ class ComparisonConfig(BaseModel):
         default=1000,
         ge=0,
         le=100_000,
-        description="Resamples of features behind each interval; 0 for no intervals",
+        description="Resamples of pairs behind each interval of paired_tests; 0 for none",
     )
     confidence: float = Field(default=0.95, gt=0.0, lt=1.0, description="Coverage of the intervals")
-    seed: int = Field(default=0, ge=0, description="Seed of the resamples")
+    seed: int = Field(default=0, ge=0, description="Seed of these resamples")

@@ -1,19 +1,32 @@
 """`feature_significance`: does a feature score higher than features without meaning?
 
-    p = (1 + number of control features that score at least as high) / (1 + number of them)
+    p of a kind of control = (1 + features of that kind that score at least as high) / (1 + n)
+    p of every             = the largest p over the kinds of control of the site
 
-The controls are the features of all null controls of the site (random, permuted), pooled: they went
-through the same labelling, judging and choice of the best setting, so what these give by chance is
-in their distribution. Under the null a feature is exchangeable with them, and p is valid for any
-distribution. All features of a fit share one set of controls; such p-values depend on each other
-positively, under which Benjamini and Hochberg's procedure keeps its promise (Bates, Candès, Lei,
-Romano and Sesia 2023, "Testing for outliers with conformal p-values"). The family is one fit and
-metric.
+A kind is a method: the features of all fits of a control at the site. They went through the same
+labelling, judging and choice of the best setting. p is valid, whatever the distribution, for the
+hypothesis that a feature is exchangeable with the controls of that kind, and says nothing of
+another kind. A direction that learned nothing of concepts, but lies where activations vary, is not
+exchangeable with directions that treat all neurons alike (random, permuted): it scores higher than
+they do, and is called significant against them. So a low p against those alone says that a feature
+knows something of the data, not that it means something; covariance asks for more than the data's
+spread. Controls of several kinds are not pooled: easy ones would lend their number to hard ones.
 
-p can't be below 1 / (1 + n_controls), so with fewer than 1 / fdr - 1 controls nothing can be
-significant. With more, q of j features at that floor still is m p / j in a family of m: at least
-m / ((1 + n_controls) fdr) features must be significant together, as few only where all lie above
-every control; one alone can be with m / fdr - 1 controls. Both are said in the rows.
+The rows of `every` are the ones to call: their hypothesis is that a feature is exchangeable with at
+least one kind. p of that kind is valid then, and the largest is no smaller, however the kinds
+depend on each other (intersection-union test: Berger 1982, "Multiparameter hypothesis testing and
+acceptance sampling"). Kinds that a study has not are not asked.
+
+All features of a fit share one set of controls; such p-values depend on each other positively,
+under which Benjamini and Hochberg's procedure keeps its promise (Bates, Candès, Lei, Romano and
+Sesia 2023, "Testing for outliers with conformal p-values"). That is proved for one kind; for the
+largest p over kinds it is simulated in the tests. The family is one fit, metric and control.
+
+p can't be below 1 / (1 + n), so with fewer than 1 / fdr - 1 controls nothing can be significant;
+for `every`, n is that of the kind that has fewest. With more, q of j features at that floor still
+is m p / j in a family of m: at least m / ((1 + n) fdr) features must be significant together, as
+few only where all lie above every control; one alone can be with m / fdr - 1 controls. Both are
+said in the rows.
 """
 
 from __future__ import annotations
@@ -28,7 +41,7 @@ from jaxtyping import Float
 
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.fits import ComparedFit
-from assets.comparison.metrics import METRICS, TESTED_METRICS
+from assets.comparison.metrics import FEATURE_METRICS, Metric, significance_metrics
 from assets.comparison.tables import FEATURE_SIGNIFICANCE
 from assets.shared.false_discovery import with_q_values
 
@@ -37,16 +50,40 @@ SCHEMA = {
     for column in FEATURE_SIGNIFICANCE.columns
     if column.name not in FEATURE_SIGNIFICANCE.partition_by
 }
+# The column `control` of the rows against all kinds of control at once.
+EVERY = "every"
+Controls = dict[str, Float[np.ndarray, " n_controls"]]
 
 
-def significance_rows(fits: Sequence[ComparedFit], config: ComparisonConfig) -> pl.DataFrame:
-    """Rows of `feature_significance` without the site: every feature of what is no control."""
+def significance_rows(
+    fits: Sequence[ComparedFit],
+    config: ComparisonConfig,
+    metrics: Sequence[Metric] = FEATURE_METRICS,
+) -> pl.DataFrame:
+    """Rows of `feature_significance` without the site: every feature of what is no control.
+
+    `metrics` are those of features.
+    """
     parts = [pl.DataFrame(schema=SCHEMA)]
-    for metric in TESTED_METRICS:
-        pools = [fit.values(metric).to_numpy() for fit in fits if fit.is_control]
-        controls = np.sort(np.concatenate(pools)) if pools else np.array([])
-        parts += [_of_fit(fit, metric, controls, config) for fit in fits if not fit.is_control]
+    for metric in significance_metrics(metrics):
+        kinds = _controls(fits, metric)
+        # Where there is no control, the row of every says so.
+        asked = [{kind: scores} for kind, scores in kinds.items()] + [kinds]
+        names = [*kinds, EVERY]
+        for fit in fits:
+            if not fit.is_control:
+                parts += [
+                    _of_fit(fit, metric, name, one, config)
+                    for name, one in zip(names, asked, strict=True)
+                ]
     return pl.concat(parts)
+
+
+def p_against_every(
+    values: Float[np.ndarray, " n"], kinds: Sequence[Float[np.ndarray, " n_controls"]]
+) -> Float[np.ndarray, " n"]:
+    """The largest over kinds of `p_against_controls`: of at least one kind."""
+    return np.max([p_against_controls(values, controls) for controls in kinds], axis=0)
 
 
 def p_against_controls(
@@ -67,24 +104,43 @@ def fewest_together(n_features: int, n_controls: int, fdr: float) -> int:
     return math.ceil(round(n_features / ((1 + n_controls) * fdr), 9))
 
 
+def _controls(fits: Sequence[ComparedFit], metric: Metric) -> Controls:
+    """The sorted values of the controls by kind; empty for a kind without a value."""
+    of_kind: dict[str, list[pl.Series]] = {}
+    for fit in fits:
+        if fit.is_control:
+            of_kind.setdefault(fit.method, []).append(fit.values(metric.name))
+    return {kind: pl.concat(values).sort().to_numpy() for kind, values in of_kind.items()}
+
+
 def _of_fit(
-    fit: ComparedFit, metric: str, controls: Float[np.ndarray, " n"], config: ComparisonConfig
+    fit: ComparedFit, metric: Metric, control: str, kinds: Controls, config: ComparisonConfig
 ) -> pl.DataFrame:
-    status, reason = _told_of_controls(len(controls), len(fit.values(metric)), config.fdr)
+    """The rows of one fit and metric against one kind of control, or against every kind."""
+    fewest = min(kinds, key=lambda kind: len(kinds[kind]), default=None)
+    n_controls = 0 if fewest is None else len(kinds[fewest])
+    has_any = any(len(scores) for scores in kinds.values())
+    status, reason = "no_controls", _without_controls(control)
+    if has_any:
+        n_features = len(fit.values(metric.name))
+        status, reason = _told_of_controls(n_controls, fewest, n_features, config.fdr)
     has_value = pl.col("value").is_not_null()
-    frame = fit.features.select("feature_id", pl.col(metric).alias("value")).with_columns(
-        pl.lit(metric).alias("metric"),
-        pl.lit(len(controls)).alias("n_controls"),
-        *(pl.lit(value, pl.Float64).alias(name) for name, value in _described(controls).items()),
+    described = _described(np.array([]) if control == EVERY else kinds[control])
+    frame = fit.features.select("feature_id", pl.col(metric.name).alias("value")).with_columns(
+        pl.lit(metric.name).alias("metric"),
+        pl.lit(control).alias("control"),
+        pl.lit(n_controls).alias("n_controls"),
+        *(pl.lit(value, pl.Float64).alias(name) for name, value in described.items()),
         pl.when(has_value).then(pl.lit(status)).otherwise(pl.lit("no_value")).alias("status"),
         pl.when(has_value)
         .then(pl.lit(reason))
-        .otherwise(pl.lit(f"no {metric}: {METRICS[metric].told_by} says why"))
+        .otherwise(pl.lit(f"no {metric.name}: {metric.told_by} says why"))
         .alias("reason"),
     )
     p_values: list[float | None] = [None] * len(frame)
-    if len(controls):
-        p = p_against_controls(frame["value"].fill_null(0.0).to_numpy(), controls).tolist()
+    if has_any:
+        values = frame["value"].fill_null(0.0).to_numpy()
+        p = p_against_every(values, list(kinds.values())).tolist()
         known = frame["value"].is_not_null()
         p_values = [one if has else None for one, has in zip(p, known, strict=True)]
     frame = with_q_values(
@@ -100,25 +156,32 @@ def _of_fit(
     ).select(pl.col(name).cast(of_type) for name, of_type in SCHEMA.items())
 
 
-def _told_of_controls(n_controls: int, n_features: int, fdr: float) -> tuple[str, str | None]:
-    if not n_controls:
-        return "no_controls", (
-            "no feature of a null control has a value at this site; add fits of method random and "
-            "permuted to the study, or raise max_features_controls"
-        )
+def _without_controls(control: str) -> str:
+    what = "a null control" if control == EVERY else f"a control of method {control}"
+    return (
+        f"no feature of {what} has a value at this site; add fits of method covariance, random "
+        "and permuted to the study, or raise max_features_controls"
+    )
+
+
+def _told_of_controls(
+    n_controls: int, kind: str | None, n_features: int, fdr: float
+) -> tuple[str, str | None]:
+    """Status and reason, where `kind` has `n_controls` features with a value: no kind fewer."""
+    counted = f"{n_controls} control features of method {kind}"
     if n_controls < fewest_controls(fdr):
         return "too_few_controls", (
-            f"with {n_controls} control features p can't be below {1 / (1 + n_controls):.3g}, so "
-            f"no q-value can reach {fdr}; {fewest_controls(fdr)} are needed: raise "
-            "max_features_controls or the controls' ranks"
+            f"with {counted} p can't be below {1 / (1 + n_controls):.3g}, so no q-value can reach "
+            f"{fdr}; {fewest_controls(fdr)} are needed: raise max_features_controls or the "
+            "controls' ranks"
         )
     needed = fewest_together(n_features, n_controls, fdr)
     if needed <= 1:
         return "ok", None
     return "ok", (
-        f"with {n_controls} control features and {n_features} tested, {needed} features or more "
-        f"are significant together, or none is ({needed} only if all score above every control); "
-        f"for one alone {fewest_controls(fdr / n_features)} controls are needed"
+        f"with {counted} and {n_features} tested, {needed} features or more are significant "
+        f"together, or none is ({needed} only if all score above every control); for one alone "
+        f"{fewest_controls(fdr / n_features)} controls are needed"
     )
 
 

@@ -20,7 +20,10 @@ FEATURE_COLUMNS = ("fit", "feature_id", "concept", "energy_share", *FEATURE_METR
 
 @dataclass(frozen=True)
 class ComparedFit:
-    """One fit; `features` has FEATURE_COLUMNS, strongest first, and is empty where it failed."""
+    """One fit; `features` has FEATURE_COLUMNS, strongest first, and is empty where it failed.
+
+    Metrics of further judged labels are columns of it too (further_labels.py).
+    """
 
     key: str
     method: str
@@ -44,8 +47,8 @@ def compared_fits(
 ) -> list[ComparedFit]:
     """The fits of `methods` (key → method, is it a control), in that order.
 
-    `features` has FEATURE_COLUMNS; `factorizations` fit, status and reason. Rows of other fits are
-    left out.
+    `features` has FEATURE_COLUMNS at least; `factorizations` fit, status and reason. Rows of other
+    fits are left out.
     """
     outcome = {row["fit"]: row for row in factorizations.to_dicts()}
     fits = []

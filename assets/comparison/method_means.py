@@ -1,7 +1,8 @@
 """`method_comparison`: every fit by every metric, with what is missing said in each row.
 
 A mean is over the features that have a value, and stands beside how many those are, of how many
-that were attempted (attempts_query.py). What is missing need not be missing by chance: s_cd is
+that were attempted, and how many could not be since no theme was found to name them
+(attempts_query.py). What is missing need not be missing by chance: s_cd is
 undefined where a mean cosine is not above 0, which happens to good features as to bad ones and
 hardly ever to null controls; scores at the largest target KL lack the features that no strength
 moved so far. Means of unequal coverage are of unequal features.
@@ -14,10 +15,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.fits import ComparedFit
-from assets.comparison.intervals import interval_of
+from assets.comparison.intervals import interval_of_mean
 from assets.comparison.metrics import COST_METRICS, FEATURE_METRICS, FIT_METRICS, Metric
 from assets.comparison.tables import METHOD_COMPARISON
 
@@ -35,20 +37,24 @@ def method_rows(
     costs: pl.DataFrame,
     attempts: pl.DataFrame,
     config: ComparisonConfig,
+    metrics: Sequence[Metric] = FEATURE_METRICS,
 ) -> pl.DataFrame:
-    """Rows of `method_comparison` without the site.
+    """Rows of `method_comparison` without the site; `metrics` are those of features.
 
     `factorizations` has fit, explained_variance and l0; `faithfulness` the rows of the replacement
-    reconstruction; `costs` fit, seconds and usd (NULL: unknown); `attempts` fit, metric and
-    n_attempted, where that is not 0.
+    reconstruction; `costs` fit, and each cost (NULL: unknown) with why in a column
+    …_reason; `attempts` fit, metric, n_attempted and n_without_label, where these are not both 0.
     """
     fitted, recovered, cost_of = (_by_fit(frame) for frame in (factorizations, faithfulness, costs))
-    attempted = {(row["fit"], row["metric"]): row["n_attempted"] for row in attempts.to_dicts()}
+    attempted = {
+        (row["fit"], row["metric"]): (row["n_attempted"], row["n_without_label"])
+        for row in attempts.to_dicts()
+    }
     rows = []
     for fit in fits:
         rows += [
-            _mean_row(fit, metric, attempted.get((fit.key, metric.name), 0), config)
-            for metric in FEATURE_METRICS
+            _mean_row(fit, metric, *attempted.get((fit.key, metric.name), (0, 0)), config)
+            for metric in metrics
         ]
         figures = _figures(fitted.get(fit.key, {}), recovered.get(fit.key, {}))
         rows += [_figure_row(fit, m, figures[m.name], config) for m in FIT_METRICS]
@@ -57,24 +63,35 @@ def method_rows(
 
 
 def _mean_row(
-    fit: ComparedFit, metric: Metric, n_attempted: int, config: ComparisonConfig
+    fit: ComparedFit,
+    metric: Metric,
+    n_attempted: int,
+    n_without_label: int,
+    config: ComparisonConfig,
 ) -> dict[str, Any]:
     values = fit.values(metric.name).to_numpy()
     row = _row(fit, metric, config) | {"n": len(values)}
     if fit.is_there:
         # A value was attempted: a catalogue older than its stage may have more of them.
         row["n_attempted"] = n_attempted = max(n_attempted, len(values))
+        row["n_without_label"] = n_without_label
         row["coverage"] = len(values) / n_attempted if n_attempted else None
     if not len(values):
         return _without_value(row, fit, metric)
-    low, high = interval_of(values, np.mean, config)
+    low, high = interval_of_mean(values, config)
     return row | {
         "value": float(values.mean()),
         "value_low": low,
         "value_high": high,
         "interval_over": None if low is None else "features",
-        "reason": "an interval needs two features" if len(values) == 1 else None,
+        "reason": None if low is not None else _why_no_interval(values),
     }
+
+
+def _why_no_interval(values: Float[np.ndarray, " n"]) -> str:
+    if len(values) == 1:
+        return "an interval needs two features"
+    return f"no interval: no spread between {len(values)} features"
 
 
 def _figure_row(
@@ -92,7 +109,7 @@ def _cost_row(
 ) -> dict[str, Any]:
     row = _row(fit, metric, config)
     if costs.get(metric.name) is None:
-        return _without_value(row, fit, metric)
+        return _without_value(row, fit, metric, costs.get(f"{metric.name}_reason"))
     return row | {"cost": costs[metric.name]}
 
 
@@ -121,6 +138,8 @@ def _without_value(
         whose = f"none of the {row['n_attempted']} features attempted has one"
     if row["n_attempted"] == 0:
         whose = "it was attempted of no feature"
+    if row["n_without_label"]:
+        whose += f" ({row['n_without_label']} more: no theme was found to name them)"
     return row | {
         "status": "no_value",
         "reason": reason or f"{whose}; {metric.told_by} says why",

@@ -14,6 +14,9 @@ s_cd is undefined where a mean cosine is not above 0: that says where zero lies,
 feature tells the sentences apart, and features of null controls hardly ever have it. So
 generated_auroc, of the same sentences and always defined, stands beside it.
 
+What is judged or scored by a label is so by the first of steering.judged_labels; the same by
+further ones is further_labels.py.
+
 Random and permuted fits write less at their strong tokens than features do, so ablation is compared
 with a null of the same norm too: each feature's own with its neurons permuted (`own_null`). Such a
 null's mean is shown beside, and compared with nothing else.
@@ -21,6 +24,7 @@ null's mean is shown beside, and compared with nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -64,7 +68,7 @@ FEATURE_METRICS = (
         "steering_score",
         "0..2",
         True,
-        "best over signs and target KLs of the judge's mean score, by the first judged label",
+        "best over signs and target KLs of the judge's mean score",
         "steering_scores",
     ),
     Metric(
@@ -120,7 +124,7 @@ FEATURE_METRICS = (
         "ablation_selectivity",
         "nats",
         True,
-        "cross-entropy that zeroing the feature adds where it is strong, minus where it is silent",
+        "cross-entropy that zeroing the feature adds where it is strong, minus at all other tokens",
         "ablation_effects (ablation zero, which ablation.ablations must name; is_null false)",
         own_null="ablation_selectivity_null",
     ),
@@ -129,6 +133,21 @@ FEATURE_METRICS = (
         "nats",
         None,
         "the same with the feature's neurons permuted, at its own tokens and by its own norm",
+        "ablation_effects (ablation zero, which ablation.ablations must name; is_null true)",
+    ),
+    Metric(
+        "ablation_concept_selectivity",
+        "nats",
+        True,
+        "cross-entropy that zeroing the feature adds in documents of its concept, minus of others",
+        "ablation_effects (ablation zero, which ablation.ablations must name; is_null false)",
+        own_null="ablation_concept_selectivity_null",
+    ),
+    Metric(
+        "ablation_concept_selectivity_null",
+        "nats",
+        None,
+        "the same with the feature's neurons permuted, in the same documents",
         "ablation_effects (ablation zero, which ablation.ablations must name; is_null true)",
     ),
     Metric(
@@ -154,11 +173,18 @@ FEATURE_METRICS = (
     ),
 )
 FEATURE_METRIC_NAMES = tuple(metric.name for metric in FEATURE_METRICS)
-_OWN_NULLS = {metric.own_null for metric in FEATURE_METRICS}
-# Fits are tested by these against each other.
-COMPARED_METRICS = tuple(metric for metric in FEATURE_METRICS if metric.name not in _OWN_NULLS)
-# Tested against the controls feature by feature; steering_score has its gain.
-TESTED_METRICS = tuple(m.name for m in COMPARED_METRICS if m.name != "steering_score")
+
+
+def compared_metrics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """Those that fits are tested by against each other: all but figures of features' nulls."""
+    own_nulls = {metric.own_null for metric in metrics}
+    return tuple(metric for metric in metrics if metric.name not in own_nulls)
+
+
+def significance_metrics(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """Those tested against the controls feature by feature; steering_score has its gain."""
+    return tuple(m for m in compared_metrics(metrics) if not m.name.startswith("steering_score"))
+
 
 FIT_METRICS = (
     Metric(
@@ -174,18 +200,32 @@ FIT_METRICS = (
 
 COST_METRICS = (
     Metric(
+        "fit_seconds",
+        "seconds",
+        False,
+        "wall time of the factorization alone, from a cold start",
+        "factorizations",
+    ),
+    Metric(
         "seconds",
         "seconds",
         False,
-        "wall time of the fit's assets, each when it was last computed",
+        "wall time of the runs that made the rows of the fit's assets that stand now",
         "run_ledger",
     ),
     Metric(
         "usd",
         "USD",
         False,
-        "price of all LLM calls made for the fit's assets so far, runs that failed among them",
-        "run_ledger",
+        "price, when made, of the distinct LLM calls behind the fit's rows that stand now",
+        "llm_calls",
     ),
 )
 METRICS = {m.name: m for m in (*FEATURE_METRICS, *FIT_METRICS, *COST_METRICS)}
+
+
+def value_of_no_effect(name: str) -> float | None:
+    """What a feature that tells or does nothing scores; None where that is no fixed number."""
+    if name.endswith("_auroc"):
+        return 0.5
+    return 0.0 if name == "s_cd" or "_gain" in name or "_selectivity" in name else None

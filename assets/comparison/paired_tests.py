@@ -8,8 +8,9 @@ For each metric and pair of fits, over pairs of features (pairing.py), d = a - b
 A family is one metric at one site, fits against each other apart from fits against controls: the
 latter are mostly easy, and would lend the former their small p-values. So are the tests of a fit
 with itself: labels against shuffled ones (label_auroc), a third family, and features against their
-own permuted nulls (ablation_selectivity), a fourth. q-values are by Benjamini and Hochberg, so of
-the differences called significant in a family at most the study's `fdr` are expected to be none.
+own permuted nulls, a fourth for each metric that has them. q-values are by Benjamini and Hochberg,
+so of the differences called significant in a family at most the study's `fdr` are expected to be
+none.
 The units are features of these two dictionaries: a low q says that they differ over their features,
 not that another seed or corpus would show the same.
 
@@ -31,8 +32,8 @@ from scipy.stats import rankdata, wilcoxon
 
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.fits import ComparedFit, pairs_of_fits
-from assets.comparison.intervals import interval_of
-from assets.comparison.metrics import COMPARED_METRICS, METRICS, Metric
+from assets.comparison.intervals import interval_of_median
+from assets.comparison.metrics import FEATURE_METRICS, METRICS, Metric, compared_metrics
 from assets.comparison.pairing import Pairs, own_and_null, own_and_shuffled, paired_values
 from assets.comparison.tables import PAIRED_TESTS
 from assets.shared.false_discovery import with_q_values
@@ -55,16 +56,19 @@ MOST_FOR_ALL_SIGNS = 12
 
 
 def paired_test_rows(
-    fits: Sequence[ComparedFit], shuffled: pl.DataFrame, config: ComparisonConfig
+    fits: Sequence[ComparedFit],
+    shuffled: pl.DataFrame,
+    config: ComparisonConfig,
+    metrics: Sequence[Metric] = FEATURE_METRICS,
 ) -> pl.DataFrame:
-    """Rows of `paired_tests` without the site.
+    """Rows of `paired_tests` without the site; `metrics` are those of features.
 
     `shuffled` has fit, feature_id and auroc of features that were judged by another's label.
     """
     fewest = fewest_differences(config.fdr)
     of_fits = [
         _test_row(a, b, metric, paired_values(a, b, metric.name, fewest), config)
-        for metric in COMPARED_METRICS
+        for metric in compared_metrics(metrics)
         for a, b in pairs_of_fits(fits)
     ]
     of_labels = [
@@ -73,7 +77,7 @@ def paired_test_rows(
     ]
     of_nulls = [
         _test_row(fit, fit, metric, own_and_null(fit, metric.name, metric.own_null), config)
-        for metric in COMPARED_METRICS
+        for metric in compared_metrics(metrics)
         if metric.own_null is not None
         for fit in fits
     ]
@@ -121,7 +125,7 @@ def _test_row(
         "seed": config.seed,
     }
     if len(differences):
-        low, high = interval_of(differences, np.median, config)
+        low, high = interval_of_median(differences, config)
         row |= {
             "mean_a": float(pairs.a.mean()),
             "mean_b": float(pairs.b.mean()),

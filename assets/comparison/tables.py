@@ -15,9 +15,12 @@ _METRIC = Column(
     "steering_gain (best of all settings), steering_gain_held_out (the setting chosen on other "
     "texts), steering_gain_plus and _minus (best target KL of that sign), steering_gain_mean (over "
     "all settings) and steering_gain_mean_plus and _minus (over those of that sign), "
-    "ablation_selectivity and ablation_selectivity_null (of the features' own permuted nulls), "
-    "input_score, output_score, label_logprob_gain. Of the fit: faithfulness, explained_variance, "
-    "l0. Costs: seconds, usd",
+    "ablation_selectivity and ablation_concept_selectivity, and the same with _null at the end (of "
+    "the features' own permuted nulls), "
+    "input_score, output_score, label_logprob_gain; steering_… and label_logprob_gain are of the "
+    "first of steering.judged_labels, and the same names with _by_input or _by_output at the end "
+    "of a further one. Of the fit: faithfulness, explained_variance, l0. Costs: "
+    "fit_seconds, seconds, usd",
 )
 _UNIT = Column("unit", "VARCHAR", "Unit of the metric; empty where it has none")
 _HIGHER_IS_BETTER = Column(
@@ -39,29 +42,37 @@ METHOD_COMPARISON = Table(
     stage="comparison",
     description=(
         "Every fit of a site by every metric: mean over its features with an interval, or the "
-        "fit's own figure, and how many of the features attempted have a value. Controls are rows "
-        "like any other"
+        "fit's own figure, and how many of the features attempted have a value; how many could not "
+        "be, for want of a label, stands beside. Controls are rows like any other"
     ),
     columns=(
         SITE,
         FIT,
         _METRIC,
         Column("method", "VARCHAR", "Method of the fit"),
-        Column("is_control", "BOOLEAN", "The method is a null control (random, permuted)"),
+        Column("is_control", "BOOLEAN", "The method is a null control"),
         _value("value", "Mean over features that have one, or the fit's figure; NULL for costs"),
-        _value("value_low", "Lower end of its bootstrap interval"),
+        _value(
+            "value_low",
+            "Lower end of its t interval; NULL of one feature or document, and of values all alike",
+        ),
         _value("value_high", "Upper end of the same"),
         Column(
             "interval_over",
             "VARCHAR",
-            "What was resampled: features or documents; NULL without an interval",
+            "Whose spread it tells of: features or documents; NULL without an interval",
             nullable=True,
         ),
         _value(
             "cost",
-            "The figure of the metrics seconds and usd, which is another each time. Seconds: of "
-            "each asset when it was last computed, without the rows taken over then. USD: all that "
-            "was paid for the fit so far, over all runs; NULL where a call's price is not known",
+            "The figure of the metrics fit_seconds, seconds and usd, of the rows that stand now; "
+            "what was made and replaced since is in run_ledger. fit_seconds: wall time of the "
+            "factorization alone; NULL where it went on from an earlier fit. seconds: wall time of "
+            "each asset of the fit, from the last run that took nothing over (no rows, no answers "
+            "of the cache) to the one that wrote the rows, runs that failed between them included; "
+            "rows made again and come out equal count twice; NULL where rows were taken over from "
+            "runs that the ledger lacks. usd: price, when made, of each distinct call in the fit's "
+            "rows of llm_calls, whichever run or fit paid for it; NULL where a price is not known",
             is_volatile=True,
         ),
         Column(
@@ -70,9 +81,23 @@ METHOD_COMPARISON = Table(
         Column(
             "n_attempted",
             "INTEGER",
-            "Features that the metric's stage took up: not those beyond a cap (max_features), of "
-            "s_cd, generated_auroc, steering_… and label_logprob_gain not those without a label. "
-            "NULL for figures of the fit, and in rows from before 0.5.0",
+            "Features that the metric's stage takes up within its cap: not those beyond it "
+            "(max_features, also of labels), and not those of n_without_label; but those whose "
+            "label failed, so that they have no value. NULL for figures of the fit, and in rows "
+            "from before 0.5.0; in those from before 0.7.0 without the features whose label failed "
+            "(label_auroc: with those of n_without_label)",
+            "features",
+            nullable=True,
+            minimum=0,
+        ),
+        Column(
+            "n_without_label",
+            "INTEGER",
+            "Features within the cap that have no value, and are not in n_attempted, since their "
+            "label is none: the LLM saw no theme, or had no evidence. 0 for metrics that need no "
+            "label. It takes no place under the cap of detection, and one under that of steering. "
+            "Where it differs between fits, means are of features chosen differently. NULL for "
+            "figures of the fit, and in rows from before 0.7.0",
             "features",
             nullable=True,
             minimum=0,
@@ -80,13 +105,14 @@ METHOD_COMPARISON = Table(
         Column("n_features", "INTEGER", "All features of the fit", "features", nullable=True),
         _probability(
             "coverage",
-            "n / n_attempted: the share of attempted features that the mean is over; the others "
-            "failed, or their metric is undefined. NULL where none was attempted; n / n_features "
-            "in rows from before 0.5.0",
+            "n / n_attempted: the share of attempted features that the mean is over; of the others "
+            "the metric or the label failed, or the metric is undefined. Says nothing of "
+            "n_without_label. NULL where none was attempted; n / n_features in rows from before "
+            "0.5.0",
         ),
         _UNIT,
         _HIGHER_IS_BETTER,
-        _SEED,
+        Column("seed", "BIGINT", "comparison.seed; nothing of this table is drawn", minimum=0),
         *status_columns("ok; no_value; failed (the fit failed, or was not made)"),
     ),
     key=("site", "fit", "metric"),
@@ -122,13 +148,18 @@ PAIRED_TESTS = Table(
             "each; strength_rank: the k-th strongest with the k-th strongest, where too few "
             "concepts are shared; shuffled_label: label_auroc of each feature's own label with "
             "that of another feature's label, judged on the same contexts; permuted_null: "
-            "ablation_selectivity of each feature with ablation_selectivity_null",
+            "ablation_selectivity or ablation_concept_selectivity of each feature with that of its "
+            "null",
         ),
         Column("n_pairs", "INTEGER", "Pairs in which both have a value", "pairs", minimum=0),
         _value("mean_a", "Mean over the pairs' features of fit_a"),
         _value("mean_b", "The same of fit_b, or of the shuffled labels or nulls"),
         _value("median_difference", "Median over pairs of a - b"),
-        _value("difference_low", "Lower end of its bootstrap interval over pairs"),
+        _value(
+            "difference_low",
+            "Lower end of its interval, percentile bootstrap over pairs; NULL of fewer pairs than "
+            "it takes to cover (6 for 95 %), and where no spread was seen",
+        ),
         _value("difference_high", "Upper end of the same"),
         _probability("p_value", "Two-sided: are the differences spread symmetrically around 0"),
         _probability(
@@ -150,12 +181,15 @@ FEATURE_SIGNIFICANCE = Table(
     name="feature_significance",
     stage="comparison",
     description=(
-        "Each feature of a fit that is no control against the features of all null controls of "
-        "its site, which went the same way: does it score higher than features without meaning? "
-        "Of the features of one fit and metric that are significant at most comparison.fdr are "
-        "expected to be false. With m features that have a value, one that alone lies above every "
-        "control is significant with m / comparison.fdr - 1 controls or more; with fewer, reason "
-        "says how many features must be together"
+        "Each feature of a fit that is no control against the features of the null controls of "
+        "its site, which went the same way: does it score higher than features without meaning? A "
+        "row for each kind of control, whose p_value speaks of that kind alone (directions that "
+        "merely lie where activations vary score above random and permuted ones), and one for "
+        "every kind at once, the one to call: read control = 'every'. Of the features of one fit, "
+        "metric and control that are significant at most comparison.fdr are expected to be false: "
+        "to be exchangeable with the control, or with one of every. With m features that have a "
+        "value, one that alone lies above every control is significant with m / comparison.fdr - 1 "
+        "controls or more; with fewer, reason says how many features must be together"
     ),
     columns=(
         SITE,
@@ -164,14 +198,26 @@ FEATURE_SIGNIFICANCE = Table(
         Column(
             "metric",
             "VARCHAR",
-            "One of the metrics of features, but steering_score and ablation_selectivity_null",
+            "One of the metrics of features, but steering_score and those of permuted nulls",
+        ),
+        Column(
+            "control",
+            "VARCHAR",
+            "What it is compared with: the method of the site's controls (covariance, random, "
+            "permuted), or every: all kinds that the study has, by the largest of their p_values. "
+            "NULL in rows from before 0.7.0, of all controls pooled",
+            nullable=True,
         ),
         _value("value", "The feature's score"),
         _probability(
-            "p_value", "(1 + controls that score at least as high) / (1 + n_controls), one-sided"
+            "p_value",
+            "(1 + controls that score at least as high) / (1 + n_controls), one-sided; of every: "
+            "the largest over the kinds",
         ),
         _probability(
-            "q_value", "p_value by Benjamini and Hochberg over the fit's features with a value"
+            "q_value",
+            "p_value by Benjamini and Hochberg over the fit's features with a value, for each "
+            "metric and control by itself",
         ),
         Column(
             "is_significant",
@@ -179,14 +225,19 @@ FEATURE_SIGNIFICANCE = Table(
             "q_value is at most comparison.fdr; NULL where that could not be, whatever the value",
             nullable=True,
         ),
-        Column("n_controls", "INTEGER", "Features of controls that have a value", "features"),
-        _value("control_mean", "Mean of the controls"),
+        Column(
+            "n_controls",
+            "INTEGER",
+            "Features of the control that have a value; of every: of the kind that has fewest",
+            "features",
+        ),
+        _value("control_mean", "Mean of the controls; this and the next three NULL for every"),
         _value("control_median", "Median of the controls"),
         _value("control_q95", "Their 95 % quantile"),
         _value("control_max", "The highest of them"),
         *status_columns("ok; too_few_controls; no_controls; no_value"),
     ),
-    key=("site", "fit", "feature_id", "metric"),
+    key=("site", "fit", "feature_id", "metric", "control"),
     partition_by=("site",),
 )
 

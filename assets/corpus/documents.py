@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from assets.corpus.tables import DOCUMENTS
+from assets.shared.word_runs import minhashes
 
 ID_DIGITS = 16
 
@@ -66,6 +67,7 @@ class CorpusReading:
 
 def documents_frame(reading: CorpusReading) -> pl.DataFrame:
     """Rows of the table `documents` without its partition column: documents, then rejected rows."""
+    hashes = minhashes(document.text for document in reading.documents)
     rows = [
         {
             "document_id": document.document_id,
@@ -73,12 +75,13 @@ def documents_frame(reading: CorpusReading) -> pl.DataFrame:
             "source_row": document.source_row,
             "text": document.text,
             "n_characters": len(document.text),
+            "minhash": minhash,
             "concept": document.concept,
             "parent_concept": document.parent_concept,
             "status": "ok",
             "reason": None,
         }
-        for document in reading.documents
+        for document, minhash in zip(reading.documents, hashes, strict=True)
     ] + [
         {
             "document_id": rejected_row_id(row.source, row.source_row),
@@ -86,6 +89,7 @@ def documents_frame(reading: CorpusReading) -> pl.DataFrame:
             "source_row": row.source_row,
             "text": None,
             "n_characters": row.n_characters,
+            "minhash": None,
             "concept": row.concept,
             "parent_concept": row.parent_concept,
             "status": "rejected",

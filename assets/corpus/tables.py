@@ -37,6 +37,15 @@ DOCUMENTS = Table(
             nullable=True,
             minimum=0,
         ),
+        Column(
+            "minhash",
+            "VARCHAR",
+            "Smallest hash of the text's runs of three normalised words, 16 hex digits: of texts "
+            "that share the share J of their runs it is equal with probability J, and documents "
+            "where it is equal are never parted by halves of the corpus. NULL for a rejected row, "
+            "and in rows from before 0.7.0",
+            nullable=True,
+        ),
         Column("concept", "VARCHAR", "Human-given theme, where known", nullable=True),
         Column("parent_concept", "VARCHAR", "Theme above the concept, where known", nullable=True),
         *status_columns("ok or rejected"),

@@ -5,23 +5,23 @@
              where both means are above 0
     d      = (mean positive − mean negative) / pooled standard deviation (Cohen 1988)
 
-Intervals are stratified percentile bootstraps: positives and negatives resampled apart. With a
-handful of texts that are told apart perfectly the interval is [1, 1]: it says nothing about texts
-of another kind, and n stands beside it. The p-value is significance.py's. Which texts are compared
-is decided elsewhere.
+Intervals take texts as independent draws, and hold at a handful of them: of the AUROC Newcombe's
+score-type one, of S_CD Fieller's of the ratio (assets/shared/small_sample_intervals.py). They say
+nothing about texts of another kind. The p-value is significance.py's. Which texts are compared is
+decided elsewhere.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
 
 from assets.detection.significance import one_sided_p
+from assets.shared.small_sample_intervals import auroc_interval, log_ratio_interval, mean_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class ConceptStatistics:
     mean_positive: float | None
     mean_negative: float | None
     s_cd: float | None
+    s_cd_low: float | None
+    s_cd_high: float | None
     auroc: float | None
     auroc_low: float | None
     auroc_high: float | None
@@ -58,38 +60,17 @@ def auroc_matrix(
         return (rank_sums - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 
 
-def bootstrap_auroc(
-    positive: Float[np.ndarray, " n_positive"],
-    negative: Float[np.ndarray, " n_negative"],
-    *,
-    n_bootstrap: int,
-    seed: int,
-) -> Float[np.ndarray, " n_bootstrap"]:
-    """AUROC of `n_bootstrap` stratified resamples; memory n_bootstrap · n_negative.
-
-    Resampling is counting how often each text was drawn, so one sort serves every resample.
-    """
-    n_positive, n_negative = len(positive), len(negative)
-    times_positive, times_negative = _draw_counts(n_positive, n_negative, n_bootstrap, seed)
-    order = np.argsort(negative, kind="stable")
-    below = np.concatenate(
-        [np.zeros((n_bootstrap, 1)), np.cumsum(times_negative[:, order], axis=1)], axis=1
-    )
-    left = np.searchsorted(negative[order], positive, side="left")
-    right = np.searchsorted(negative[order], positive, side="right")
-    wins = (below[:, left] + below[:, right]) / 2
-    return (wins * times_positive).sum(axis=1) / (n_positive * n_negative)
-
-
 def concept_statistics(
     positive: Float[np.ndarray, " n_positive"],
     negative: Float[np.ndarray, " n_negative"],
     *,
-    n_bootstrap: int,
     confidence: float,
     seed: int,
 ) -> ConceptStatistics:
-    """Every statistic of two groups of finite scores; what is undefined is None, with a reason."""
+    """Every statistic of two groups of finite scores; what is undefined is None, with a reason.
+
+    An end of s_cd's interval is None, without a reason, where it is not bounded.
+    """
     n_positive, n_negative = len(positive), len(negative)
     mean_positive = float(positive.mean()) if n_positive else None
     mean_negative = float(negative.mean()) if n_negative else None
@@ -99,10 +80,7 @@ def concept_statistics(
         is_positive = np.arange(n_positive + n_negative) < n_positive
         scores = np.concatenate([positive, negative])
         auroc = float(auroc_matrix(scores[:, None], is_positive[:, None])[0, 0])
-        if n_bootstrap:
-            resamples = bootstrap_auroc(positive, negative, n_bootstrap=n_bootstrap, seed=seed)
-            tail = (1 - confidence) / 2
-            low, high = (float(q) for q in np.quantile(resamples, [tail, 1 - tail]))
+        low, high = auroc_interval(auroc, n_positive, n_negative, confidence)
     else:
         reasons.append(f"auroc needs both groups; found {n_positive} and {n_negative} texts")
     s_cd = _log_ratio(mean_positive, mean_negative)
@@ -111,12 +89,18 @@ def concept_statistics(
             f"s_cd needs means above 0; found {mean_positive:.4g} (positive) and "
             f"{mean_negative:.4g} (negative)"
         )
+    s_cd_low = s_cd_high = None
+    if s_cd is not None:
+        means = mean_of(positive), mean_of(negative)
+        s_cd_low, s_cd_high = log_ratio_interval(*means, confidence)
     return ConceptStatistics(
         n_positive=n_positive,
         n_negative=n_negative,
         mean_positive=mean_positive,
         mean_negative=mean_negative,
         s_cd=s_cd,
+        s_cd_low=s_cd_low,
+        s_cd_high=s_cd_high,
         auroc=auroc,
         auroc_low=low,
         auroc_high=high,
@@ -124,18 +108,6 @@ def concept_statistics(
         cohens_d=_cohens_d(positive, negative),
         reasons=tuple(reasons),
     )
-
-
-@lru_cache(maxsize=4)
-def _draw_counts(
-    n_positive: int, n_negative: int, n_bootstrap: int, seed: int
-) -> tuple[Float[np.ndarray, "n_bootstrap p"], Float[np.ndarray, "n_bootstrap q"]]:
-    """How often each text is drawn in each resample; features of equal group sizes share them."""
-    generator = np.random.default_rng(seed)
-    return tuple(
-        generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap).astype(np.float32)
-        for n in (n_positive, n_negative)
-    )  # pyright: ignore[reportReturnType]
 
 
 def _log_ratio(numerator: float | None, denominator: float | None) -> float | None:

@@ -18,6 +18,7 @@ from assets.detection import prompts
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES, TABLES
 from assets.factorization.tables import COEFFICIENTS
 from assets.fingerprints import code_version
+from assets.labels.chosen_labels import chosen_kind
 from assets.labels.prompt import prompt_versions
 from assets.labels.tables import LABELS, LLM_CALLS
 from assets.partitions import SITE_FITS
@@ -44,6 +45,7 @@ RECIPE = Recipe(
     ),
     settings=lambda spec: {
         "detection": settings_in_effect(spec.study.detection, spec),
+        "labels": {"probed_kind": chosen_kind(spec.study.labels.kinds)},
         "activations": spec.study.activations.model_dump(
             include={"max_tokens_per_document", "massive_norm_ratio"}
         ),
@@ -79,12 +81,18 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.detection.corpus_concepts import corpus_concept_rows
     from assets.detection.probe_scores import score_probes
     from assets.detection.probe_sentences import (
+        features_not_probed,
         generated_concept_rows,
         labels_to_probe,
         probe_requests,
         probe_sentence_rows,
     )
-    from assets.detection.site_scores import corpus_scores, sentence_scores
+    from assets.detection.site_scores import (
+        corpus_scores,
+        document_token_counts,
+        sentence_scores,
+        sentence_token_counts,
+    )
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
@@ -99,23 +107,32 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
     subject = run.subject()
     fitted = run.fitted(spec)
 
-    chosen = chosen_labels(run.lake.read(LABELS, spec.partition))
+    label_kind = chosen_kind(spec.study.labels.kinds)
+    chosen = chosen_labels(run.lake.read(LABELS, spec.partition), label_kind)
     limit = feature_limit("detection", config, spec.fit.is_control)
     coefficients = run.lake.read(
         COEFFICIENTS, spec.partition, columns=("feature_id", "coefficient")
     )
-    labels = labels_to_probe(chosen, strongest_features(coefficients, None), limit.n)
-    not_probed = {i: c.reason or limit.beyond for i, c in chosen.items() if i not in labels}
+    strongest = strongest_features(coefficients, None)
+    labels = labels_to_probe(chosen, strongest, limit.n)
+    not_probed = features_not_probed(chosen, strongest, limit.n, limit.beyond)
     tasks = probe_requests(labels, config)
     with Progress(run.log, "probe sentences", len(tasks), "calls") as progress:
         replies = run.chat_model("llm", progress.reach).complete(
             [task.request for task in tasks], purpose="probe_sentences"
         )
-    probes = probe_sentence_rows(tasks, replies, config, not_probed=not_probed)
+    max_tokens = spec.study.activations.max_tokens_per_document
+    probes = probe_sentence_rows(
+        tasks,
+        replies,
+        config,
+        label_kind=label_kind,
+        not_probed=not_probed,
+        count_tokens=lambda texts: sentence_token_counts(subject.tokenizer, texts, max_tokens),
+    )
     tokens = run.lake.read(TOKENS, site, columns=("row", "document_id", "row_norm", "is_massive"))
     median_norm = float(np.median(tokens["row_norm"].to_numpy()))
     massive_norm = spec.study.activations.massive_norm_ratio * median_norm
-    max_tokens = spec.study.activations.max_tokens_per_document
     scored = score_probes(
         probes,
         run.lake.read(PROBE_SENTENCES, spec.partition),
@@ -141,23 +158,25 @@ def _detect(run: StageRun) -> Iterator[dg.MaterializeResult]:
     )
 
     documents = run.lake.read(
-        DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
+        DOCUMENTS,
+        {"study": spec.study.name, "status": "ok"},
+        columns=("document_id", "minhash", "concept"),
     )
+    document_ids = documents["document_id"].to_list()
     of_corpus = corpus_concept_rows(
-        corpus_scores(
-            run.activations(spec.site),
-            tokens,
-            documents["document_id"].to_list(),
-            fitted.dictionary,
-        ),
-        documents["document_id"].to_list(),
+        corpus_scores(run.activations(spec.site), tokens, document_ids, fitted.dictionary),
+        documents["minhash"].to_list(),
         documents["concept"].to_list(),
         config,
         feature_ids=fitted.feature_ids,
+        n_tokens=document_token_counts(tokens, document_ids),
     )
     # Of the whole fit: a feature's q-value depends on the p-values of all others.
     detected = with_q_values(
-        pl.concat([generated_concept_rows(scored.rows, labels, config), of_corpus]), ["source"]
+        pl.concat([generated_concept_rows(scored.rows, labels, config), of_corpus]),
+        ["source"],
+        p="p_value_texts",
+        q="q_value_texts",
     )
     aurocs = of_corpus["auroc"].drop_nulls().to_list()
     yield from run.write(

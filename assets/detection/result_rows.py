@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from assets.detection.concept_statistics import ConceptStatistics
 from assets.detection.tables import CONCEPT_DETECTION
 
@@ -25,7 +28,8 @@ def statistics_row(
 ) -> dict[str, Any]:
     """A measured feature: ok, partial where a statistic is undefined, failed without AUROC.
 
-    Its q-value comes when all features of the fit are there.
+    Its q-value comes when all features of the fit are there; label_kind and the texts' mean lengths
+    from the caller, where there are any.
     """
     values = asdict(statistics)
     reasons = (*more_reasons, *values.pop("reasons"))
@@ -34,11 +38,23 @@ def statistics_row(
         "feature_id": feature_id,
         "source": source,
         "concept": concept,
+        "label_kind": None,
+        "mean_tokens_positive": None,
+        "mean_tokens_negative": None,
+        "p_value_texts": values.pop("p_value"),
         **values,
-        "q_value": None,
+        "q_value_texts": None,
         "status": status,
         "reason": "; ".join(reasons) or None,
     }
+
+
+def mean_lengths(
+    positive: Int[np.ndarray, " n_positive"], negative: Int[np.ndarray, " n_negative"]
+) -> dict[str, float | None]:
+    """Columns of the mean number of tokens of a row's texts; None of no text."""
+    means = (float(np.mean(n)) if len(n) else None for n in (positive, negative))
+    return dict(zip(("mean_tokens_positive", "mean_tokens_negative"), means, strict=True))
 
 
 def empty_row(

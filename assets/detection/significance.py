@@ -16,8 +16,10 @@ exactly, and 8e-6 by the limit.
 
 p can't go below 1 / C(n_positive + n_negative, n_positive): 0.004 for 5 and 5 sentences, 0.1 for 2
 and 3. What it says is that the feature tells *these two kinds of text* apart: an LLM's sentences
-may differ from the bundled neutral ones in style alone, which the null controls show. Over the
-features of a fit these p-values become q-values in shared/false_discovery.py.
+differ from the bundled neutral ones in style, and a random direction mostly has something to do
+with any such difference, so the null is false for most directions. It is why the columns are called
+p_value_texts and q_value_texts (by shared/false_discovery.py, over the features of a fit); whether
+a feature is better than directions without meaning is comparison/feature_significance.py's.
 """
 
 from __future__ import annotations

@@ -92,6 +92,24 @@ def sentence_scores(
     )
 
 
+def sentence_token_counts(tokenizer: Any, sentences: Sequence[str], max_tokens: int) -> list[int]:
+    """Own tokens of each sentence that go through the model, massive ones among them."""
+    documents = tokenize_documents(
+        tokenizer, [(str(i), text) for i, text in enumerate(sentences)], max_tokens
+    )
+    return [document.n_rows for document in documents]
+
+
+def document_token_counts(
+    tokens: pl.DataFrame, document_ids: Sequence[str]
+) -> Int[np.ndarray, " n_documents"]:
+    """The same of corpus documents; `tokens` has a row a token, with document_id."""
+    counts = tokens.group_by("document_id").len("n_tokens")
+    found = pl.DataFrame({"document_id": document_ids}, schema={"document_id": pl.String})
+    found = found.join(counts, on="document_id", how="left", maintain_order="left")
+    return found["n_tokens"].fill_null(0).cast(pl.Int64).to_numpy()
+
+
 def _extremes(
     norms: Float[Tensor, " n_tokens"],
     number: Int[Tensor, " n_tokens"],

@@ -1,22 +1,23 @@
 """Contexts of features: which token windows are shown to a labeller, and which are kept back.
 
 Each document gives one context per feature, at the feature's strongest token there, so evidence is
-varied and the kinds are disjoint by document. A feature fires in a document whose strongest
-coefficient is above `firing_share` of the feature's largest. Firing documents go to two halves
-(document_draws.py), so that both have strong ones: shown (`top`, then `sampled` over the strengths
-of the rest) and `held_out` (half its strongest, half over the strengths of the rest). `negative`
-contexts are draws, document and token, from documents where it does not fire; `near_miss` and
-`hard_negative` ones are where a similar feature fires instead (near_misses.py). Mixing strong
-contexts with ones of all strengths follows the idea of Paulo et al., arXiv 2410.13928 (sec. 3);
-held-out scoring contexts must not be seen by the labeller. Massive tokens (`is_massive`) are read
-as text but never are a peak.
+varied and the kinds are disjoint by document. So are, by their words, the windows shown and those
+kept back (repeated_windows.py). A feature fires in a document whose strongest coefficient is above
+`firing_share` of the feature's largest. Firing documents go to two halves (document_draws.py), so
+that both have strong ones and near-duplicates are not parted: shown (`top`, then `sampled` over the
+strengths of the rest) and `held_out` (half its strongest, half over the strengths of the rest).
+`negative` contexts are draws, document and token, from documents where it does not fire;
+`near_miss` and `hard_negative` ones are where a similar feature fires instead (near_misses.py).
+Mixing strong contexts with ones of all strengths follows the idea of Paulo et al., arXiv 2410.13928
+(sec. 3); held-out scoring contexts must not be seen by the labeller. Massive tokens (`is_massive`)
+are read as text but never are a peak.
 
 What a labeller is told about contexts belongs to the labels stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +27,10 @@ from jaxtyping import Bool, Float, Int
 from assets.evidence.config import EvidenceConfig
 from assets.evidence.document_draws import DocumentDraws
 from assets.evidence.near_misses import DocumentPeaks, near_misses
+from assets.evidence.repeated_windows import TwoSides
 from assets.evidence.tables import CONTEXTS
 from assets.evidence.words import mark_word
+from assets.shared.word_runs import minhashes
 
 _PARTITION = ("site", "fit")
 
@@ -48,6 +51,17 @@ class _Corpus:
     document_start: Int[np.ndarray, " n_documents"]
     document_end: Int[np.ndarray, " n_documents"]
     has_eligible: Bool[np.ndarray, " n_documents"]
+
+    def window(self, peak: int, size: int) -> slice:
+        """The tokens of the peak's document that are at most `size` tokens from it."""
+        document = self.document[peak]
+        start = max(int(self.document_start[document]), peak - size)
+        return slice(start, min(int(self.document_end[document]), peak + size + 1))
+
+    def draws(self, seed: int) -> DocumentDraws:
+        extents = list(zip(self.document_start.tolist(), self.document_end.tolist(), strict=True))
+        texts = ("".join(self.tokens[start:end]) for start, end in extents)
+        return DocumentDraws([self.document_ids[i] for i, _ in extents], minhashes(texts), seed)
 
 
 @dataclass(frozen=True)
@@ -78,7 +92,7 @@ def build_contexts(
     columns: dict[str, list] = {
         name: [] for name in CONTEXTS.column_names if name not in _PARTITION
     }
-    draws = DocumentDraws([corpus.document_ids[i] for i in corpus.document_start], config.seed)
+    draws = corpus.draws(config.seed)
     dense = np.zeros(len(corpus.rows), dtype=np.float32)
     boundaries = np.flatnonzero(np.diff(features)) + 1
     parts = {
@@ -93,12 +107,14 @@ def build_contexts(
     for feature_id, part in parts.items():
         dense[index[part]] = values[part]
         nearest = (similar or {}).get(feature_id, ())
-        chosen = _choose(feature_id, peaks, nearest, corpus, config, draws)
+        chosen, n_left_out = _choose(feature_id, peaks, nearest, corpus, config, draws)
         for kind, of_kind in chosen.items():
             others = of_kind.similar
             for rank, peak in enumerate(of_kind.tokens.tolist()):
                 other = None if others is None else int(others[rank])
                 _append(columns, corpus, dense, feature_id, kind, rank, peak, other, config.window)
+        n_rows = len(columns["feature_id"]) - len(columns["n_repeats_left_out"])
+        columns["n_repeats_left_out"] += [n_left_out] * n_rows
         dense[index[part]] = 0.0
     schema = {c.name: c.polars_type for c in CONTEXTS.columns if c.name not in _PARTITION}
     return pl.DataFrame(columns, schema=schema)
@@ -176,8 +192,10 @@ def _choose(
     corpus: _Corpus,
     config: EvidenceConfig,
     draws: DocumentDraws,
-) -> dict[str, _Chosen]:
-    """Peak tokens of one feature by kind, strongest first; negatives in the draw's order."""
+) -> tuple[dict[str, _Chosen], int]:
+    """Peak tokens of one feature by kind, strongest first, negatives in the draw's order; and how
+    many windows were left out because they repeat one of the other side.
+    """
     of_feature = peaks_of[feature_id]
     documents, peaks, shares = of_feature.documents, of_feature.tokens, of_feature.shares
     is_shown = np.ones(len(peaks), dtype=bool)
@@ -185,35 +203,48 @@ def _choose(
         is_shown = draws.are_shown(documents, feature_id)
     shown, kept = np.flatnonzero(is_shown), np.flatnonzero(~is_shown)
 
-    def spread(ordered: np.ndarray, count: int) -> np.ndarray:
-        of_rest = draws.over_strengths(
-            documents[ordered], shares[ordered], config.firing_share, count, feature_id
-        )
-        return ordered[of_rest]
+    sides = TwoSides(lambda peak: "".join(corpus.tokens[corpus.window(peak, config.window)]))
 
+    def spread(
+        ordered: np.ndarray, count: int, take: Callable[[np.ndarray, int], np.ndarray]
+    ) -> np.ndarray:
+        drawn = ordered[
+            draws.over_strengths(
+                documents[ordered], shares[ordered], config.firing_share, count, feature_id
+            )
+        ]
+        return np.sort(drawn[take(peaks[drawn], count)])
+
+    top = shown[sides.show(peaks[shown], config.n_top)]
+    sampled = spread(shown[config.n_top :], config.n_sampled, sides.show)
     n_strong = -(-config.n_held_out // 2)
-    held_out = [kept[:n_strong], spread(kept[n_strong:], config.n_held_out - n_strong)]
+    strong = kept[sides.keep(peaks[kept], n_strong)]
+    # Those passed over before the last strong one repeat what is shown, and will not do here.
+    rest = kept[kept > strong[-1]] if len(strong) == n_strong > 0 else kept[:0]
+    held_out = np.concatenate([strong, spread(rest, config.n_held_out - n_strong, sides.keep)])
     is_free = corpus.has_eligible.copy()
     is_free[documents] = False
-    negatives = _negatives(is_free, corpus, config.n_negative, draws, feature_id)
+    negatives = _negatives(is_free, corpus, config.n_negative, draws, sides, feature_id)
     is_free[corpus.document[negatives]] = False
     misses, hard = near_misses(
         similar,
         peaks_of,
         is_free,
         draws,
+        sides,
         feature_id,
         n_shown=config.n_near_miss,
         n_kept=config.n_hard_negative,
     )
-    return {
-        "top": _Chosen(peaks[shown[: config.n_top]]),
-        "sampled": _Chosen(peaks[spread(shown[config.n_top :], config.n_sampled)]),
-        "held_out": _Chosen(peaks[np.concatenate(held_out)]),
+    chosen = {
+        "top": _Chosen(peaks[top]),
+        "sampled": _Chosen(peaks[sampled]),
+        "held_out": _Chosen(peaks[held_out]),
         "negative": _Chosen(negatives),
         "near_miss": _Chosen(misses.tokens, misses.similar),
         "hard_negative": _Chosen(hard.tokens, hard.similar),
     }
+    return chosen, sides.n_left_out
 
 
 def _negatives(
@@ -221,15 +252,23 @@ def _negatives(
     corpus: _Corpus,
     count: int,
     draws: DocumentDraws,
+    sides: TwoSides,
     feature_id: int,
 ) -> Int[np.ndarray, " n_negative"]:
     """Drawn tokens of documents where the feature does not fire, one a document."""
-    chosen: list[int] = []
-    for document in draws.silent(np.flatnonzero(is_silent), count, feature_id).tolist():
-        extent = np.arange(int(corpus.document_start[document]), int(corpus.document_end[document]))
-        extent = extent[corpus.eligible[extent]]
-        chosen.append(int(extent[draws.token(document, corpus.positions[extent], feature_id)]))
-    return np.array(chosen, dtype=np.int64)
+    seen: list[int] = []
+
+    def tokens() -> Iterator[int]:
+        for document in draws.silent(np.flatnonzero(is_silent), feature_id).tolist():
+            start, end = int(corpus.document_start[document]), int(corpus.document_end[document])
+            extent = np.arange(start, end)
+            extent = extent[corpus.eligible[extent]]
+            place = draws.token(document, corpus.positions[extent], feature_id)
+            seen.append(int(extent[place]))
+            yield seen[-1]
+
+    places = sides.keep(tokens(), count)
+    return np.array(seen, dtype=np.int64)[places]
 
 
 def _append(
@@ -243,11 +282,9 @@ def _append(
     similar_feature_id: int | None,
     window: int,
 ) -> None:
-    document = corpus.document[peak]
-    start = max(int(corpus.document_start[document]), peak - window)
-    end = min(int(corpus.document_end[document]), peak + window + 1)
-    pieces = corpus.tokens[start:end]
-    word, marked = mark_word(pieces, peak - start)
+    span = corpus.window(peak, window)
+    pieces = corpus.tokens[span]
+    word, marked = mark_word(pieces, peak - span.start)
     row = {
         "feature_id": feature_id,
         "kind": kind,
@@ -262,7 +299,7 @@ def _append(
         "text": "".join(pieces),
         "marked_text": marked,
         "window_tokens": pieces,
-        "window_coefficients": dense[start:end].tolist(),
+        "window_coefficients": dense[span].tolist(),
     }
     for name, value in row.items():
         columns[name].append(value)

@@ -64,6 +64,8 @@ def contexts_asset(
 
 
 def _find_contexts(run: StageRun) -> Iterator[dg.MaterializeResult]:
+    import polars as pl
+
     from assets.evidence.contexts import build_contexts
     from assets.evidence.similar_features import similar_features
 
@@ -79,7 +81,18 @@ def _find_contexts(run: StageRun) -> Iterator[dg.MaterializeResult]:
         config,
         similar=similar_features(dictionary, config.n_similar),
     )
-    yield from run.write({CONTEXTS: frame})
+    of_feature = frame.group_by("feature_id").agg(pl.col("n_repeats_left_out").first())
+    yield from run.write(
+        {CONTEXTS: frame},
+        metadata={
+            CONTEXTS.name: {
+                "n_repeats_left_out": int(of_feature["n_repeats_left_out"].sum()),
+                "n_features_with_repeats": of_feature.filter(
+                    pl.col("n_repeats_left_out") > 0
+                ).height,
+            }
+        },
+    )
 
 
 @dg.multi_asset(

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from assets.evidence.document_draws import DocumentDraws
+from assets.evidence.repeated_windows import TwoSides
 
 STRONG_SHARE = 0.5
 
@@ -50,6 +51,7 @@ def near_misses(
     peaks: Mapping[int, DocumentPeaks],
     is_free: Bool[np.ndarray, " n_documents"],
     draws: DocumentDraws,
+    sides: TwoSides,
     feature_id: int,
     *,
     n_shown: int,
@@ -57,7 +59,8 @@ def near_misses(
 ) -> tuple[NearMisses, NearMisses]:
     """(shown, kept back): at most `n_shown` and `n_kept` of the free documents, none in both.
 
-    `is_free` says in which documents the feature does not fire and that are not drawn otherwise.
+    `is_free` says in which documents the feature does not fire and that are not drawn otherwise;
+    `sides` has what was drawn before, and takes no window that repeats it.
     A document where several of `similar` fire goes to the one that fires there most strongly.
     """
     found = [(other, peaks[other]) for other in similar if other in peaks]
@@ -76,4 +79,6 @@ def near_misses(
         is_kept = np.full(len(order), n_kept > 0)
     misses = NearMisses(tokens[order], of[order])
     shown, kept = np.flatnonzero(~is_kept), np.flatnonzero(is_kept)
-    return misses.at(shown[:n_shown]), misses.at(kept[:n_kept])
+    shown = shown[sides.show(misses.tokens[shown], n_shown)]
+    kept = kept[sides.keep(misses.tokens[kept], n_kept)]
+    return misses.at(shown), misses.at(kept)

@@ -10,7 +10,8 @@ CONTEXTS = Table(
     description=(
         "Token windows per feature: top, sampled and near_miss ones are shown to the labeller; "
         "held_out, negative and hard_negative ones score its label. One context a document, so no "
-        "document is both shown and kept back. A feature that never fires has no rows"
+        "document is both shown and kept back, and no window repeats the words of one on the other "
+        "side. A feature that never fires has no rows"
     ),
     columns=(
         SITE,
@@ -46,6 +47,15 @@ CONTEXTS = Table(
         Column("window_tokens", "VARCHAR[]", "The window's tokens, in order"),
         Column(
             "window_coefficients", "FLOAT[]", "The feature's coefficient at each of window_tokens"
+        ),
+        Column(
+            "n_repeats_left_out",
+            "INTEGER",
+            "The feature's windows, of all kinds, that were passed over because they repeat one of "
+            "the other side (shown or kept back): equal normalised words, 8 words in a row or 80 % "
+            "of the runs of 5. NULL in rows from before 0.7.0",
+            nullable=True,
+            minimum=0,
         ),
     ),
     key=("site", "fit", "feature_id", "kind", "rank_in_kind"),

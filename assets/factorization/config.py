@@ -1,4 +1,7 @@
-"""One fit of a study: the method, its rank and its settings. No computation here."""
+"""One fit of a study: the method, its rank and its settings. No computation here.
+
+Which settings may stand together is fit_checks.py, what methods have in common method_traits.py.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from assets.activations.site_names import SiteKind
-
-CONTROL_METHODS = ("random", "permuted")
-METHODS_WITHOUT_RANK = ("diff_means",)
-SUPERVISED_METHODS = ("diff_means",)
-# Methods whose coefficients come from the penalised non-negative solve on sparse rows.
-SPARSE_METHODS = ("snmf", "random", "permuted")
-# Methods that go on until something no longer falls.
-ITERATED_METHODS = ("snmf", "permuted", "sae", "transcoder", "kmeans", "nmf")
-# Methods whose encoder gives the coefficients of new tokens; of the others the dictionary does.
-ENCODED_METHODS = ("sae", "transcoder", "kmeans")
-# Methods trained by gradient steps on batches of tokens.
-TRAINED_METHODS = ("sae", "transcoder")
-TRAINING_SETTINGS = ("active_features", "learning_rate", "batch_tokens")
-TRANSCODER_KIND: SiteKind = "mlp_out"
-TRANSCODER_INPUT_KIND: SiteKind = "mlp_in"
+from assets.factorization.fit_checks import check_settings_agree
+from assets.factorization.method_traits import (
+    CONTROL_METHODS,
+    SPARSE_METHODS,
+    SUPERVISED_METHODS,
+    TRANSCODER_INPUT_KIND,
+    TRANSCODER_KIND,
+)
 
 
 class FitConfig(BaseModel):
@@ -40,12 +36,14 @@ class FitConfig(BaseModel):
         "neurons",
         "random",
         "permuted",
+        "covariance",
     ] = Field(
         default="snmf",
         description="snmf; the comparators sae (TopK autoencoder, trained here or read from "
         "`path`), transcoder (from mlp_in to mlp_out), diff_means, pca, kmeans, nmf (of the "
         "positive parts) and neurons (the axes); the null controls random (random sparse "
-        "directions) and permuted (an SNMF dictionary, each feature's neurons shuffled)",
+        "directions), permuted (an SNMF dictionary, each feature's neurons shuffled) and "
+        "covariance (random sparse directions that vary as the activations do)",
     )
     rank: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] | None = Field(
         default=None,
@@ -142,14 +140,14 @@ class FitConfig(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
-        description="Where snmf, random and permuted are computed; auto: on a GPU where there is "
+        description="Where snmf and the null controls are computed; auto: on a GPU where there is "
         "one; the others run on the processor",
     )
     max_memory_gib: float = Field(
         default=8.0,
         ge=0,
-        description="Activations that would take more are not held in memory: snmf, random and "
-        "permuted then stream over the shards",
+        description="Activations that would take more are not held in memory: snmf and the null "
+        "controls then stream over the shards",
     )
     seed: int = Field(
         default=0, ge=0, le=2**31 - 1, description="Seed of all randomness of the fit"
@@ -207,111 +205,8 @@ class FitConfig(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _rank_fits_method(self) -> FitConfig:
-        if self.method in METHODS_WITHOUT_RANK and self.rank is not None:
-            raise ValueError(
-                f"method {self.method!r} takes no rank (found {self.rank}): it makes one feature a "
-                "concept; remove the rank"
-            )
-        needs_rank = self.method not in METHODS_WITHOUT_RANK and self.path is None
-        if needs_rank and self.rank is None:
-            raise ValueError(f"method {self.method!r} needs a rank, the number of features")
-        if self.method == "pca" and isinstance(self.rank, int) and self.rank % 2:
-            raise ValueError(
-                f"method 'pca' needs an even rank (found {self.rank}): each component makes a "
-                "positive and a negative feature"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _refits_fit_method(self) -> FitConfig:
-        if self.rank == "auto" and self.method != "snmf":
-            raise ValueError(
-                f"method {self.method!r} takes no rank: auto; expected a number (only snmf has its "
-                "rank chosen)"
-            )
-        if self.rank_candidates is not None and self.rank != "auto":
-            raise ValueError(
-                f"rank_candidates found with rank {self.rank}; expected rank: auto beside them"
-            )
-        if self.rank_candidates is not None and min(self.rank_candidates) < 1:
-            raise ValueError(f"rank_candidates {self.rank_candidates} found; expected 1 or more")
-        if self.stability_seeds and self.method != "snmf":
-            raise ValueError(
-                f"stability_seeds found for method {self.method!r}; expected only for snmf: remove "
-                "them"
-            )
-        if self.on_new_tokens == "project" and self.path is not None:
-            raise ValueError(
-                "on_new_tokens: project found for a public SAE, whose strongest latents are chosen "
-                "anew; expected auto or refit"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _settings_fit_method(self) -> FitConfig:
-        if self.path is not None and self.method != "sae":
-            raise ValueError(
-                f"method {self.method!r} takes no path (found {self.path!r}): only an sae is read "
-                "from a folder; remove the path"
-            )
-        given = [name for name in TRAINING_SETTINGS if getattr(self, name) is not None]
-        if given and (self.method not in TRAINED_METHODS or self.path is not None):
-            what = "an sae read from `path`" if self.path is not None else repr(self.method)
-            raise ValueError(
-                f"{', '.join(given)} mean nothing for {what}; expected only where the method is "
-                f"trained here ({', '.join(TRAINED_METHODS)}): remove them"
-            )
-        if (
-            self.active_features is not None
-            and isinstance(self.rank, int)
-            and self.active_features > self.rank
-        ):
-            raise ValueError(
-                f"active_features {self.active_features} exceeds the rank {self.rank}; expected at "
-                "most the number of features"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _settings_have_an_effect(self) -> FitConfig:
-        inert: set[str] = set()
-        if not self.is_sparse:
-            inert |= {"keep_fraction", "coefficient_penalty", "penalty_concavity"}
-        if not self.is_iterative:
-            inert |= {"solver", "init", "column_scaling", "row_scaling"}
-        elif self.solver == "multiplicative":
-            inert |= {"coefficient_penalty", "penalty_concavity", "column_scaling", "row_scaling"}
-        if self.method not in ITERATED_METHODS:
-            inert |= {"max_iter", "tol"}
-        if self.rank != "auto":
-            inert |= {"rank_seeds"}
-        if not self.projects_little_changes:
-            inert |= {"refit_share"}
-        ignored = sorted(self.model_fields_set & inert)
-        if self.device == "cuda" and not self.is_sparse:
-            ignored.append("device: cuda")
-        if ignored:
-            raise ValueError(
-                f"{', '.join(ignored)} found for method {self.method!r} with rank {self.rank}, "
-                "where it has no effect; remove it"
-            )
-        if self.split_threshold > self.match_threshold:
-            raise ValueError(
-                f"split_threshold {self.split_threshold} found above match_threshold "
-                f"{self.match_threshold}; expected at most that"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _kinds_fit_method(self) -> FitConfig:
-        if self.kinds is not None and len(set(self.kinds)) != len(self.kinds):
-            raise ValueError(f"kinds {self.kinds} names one twice; expected each once")
-        if self.method == "transcoder" and self.kinds not in (None, (TRANSCODER_KIND,)):
-            raise ValueError(
-                f"a transcoder's features live at {TRANSCODER_KIND} (found kinds {self.kinds}); "
-                "remove kinds"
-            )
+    def _settings_agree(self) -> FitConfig:
+        check_settings_agree(self)
         return self
 
     def runs_at(self, kind: str) -> bool:

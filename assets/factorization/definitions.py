@@ -179,12 +179,14 @@ def _inputs_of(run: StageRun, spec: FitSpec, study_folder: Path) -> "FitInputs":
     if spec.fit.path is not None:
         folder = sae_folder(spec.fit.path, spec.site.activation_site, study_folder)
     documents = run.lake.read(
-        DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("document_id", "concept")
+        DOCUMENTS,
+        {"study": spec.study.name, "status": "ok"},
+        columns=("document_id", "minhash", "concept"),
     )
-    concepts = dict(documents.iter_rows())
+    concepts = dict(documents.select("document_id", "concept").iter_rows())
     # The half that detection chooses on; concept AUROC is measured on the other.
     to_fit = split_in_halves(
-        documents["document_id"].to_list(),
+        documents["minhash"].to_list(),
         documents["concept"].to_list(),
         spec.study.detection.seed,
     )

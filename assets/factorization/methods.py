@@ -22,7 +22,7 @@ from assets.factorization.diff_means import fit_diff_means
 from assets.factorization.factorization import Factorization, Factors, FitTask, measured
 from assets.factorization.inputs import FactorizationError, as_matrix
 from assets.factorization.neuron_basis import fit_neurons
-from assets.factorization.null_controls import fit_permuted, fit_random
+from assets.factorization.null_controls import fit_drawn, fit_permuted
 from assets.factorization.positive_parts import fit_nmf
 from assets.factorization.principal_components import fit_pca
 from assets.factorization.snmf_method import fit_snmf
@@ -38,8 +38,9 @@ METHODS: Mapping[str, Callable[[FitTask], Factors]] = {
     "kmeans": fit_kmeans,
     "nmf": fit_nmf,
     "neurons": fit_neurons,
-    "random": fit_random,
+    "random": fit_drawn,
     "permuted": fit_permuted,
+    "covariance": fit_drawn,
 }
 
 

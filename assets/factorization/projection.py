@@ -1,6 +1,6 @@
 """New tokens under a dictionary that stays: coefficients in one pass, no fit.
 
-    snmf, random, permuted    min over y >= 0 of ½‖a / c - y Z‖² + Σ p(y)    c and p from the fit
+    snmf, null controls       min over y >= 0 of ½‖a / c - y Z‖² + Σ p(y)    c and p from the fit
     nmf                       min over y >= 0 of ½‖max(0, a) - y Z‖²
     diff_means, neurons       y = max(0, Z a)
     pca                       y = max(0, Z (a - offset))
@@ -22,10 +22,11 @@ from jaxtyping import Bool, Float
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from assets.factorization.config import ENCODED_METHODS, FitConfig
+from assets.factorization.config import FitConfig
 from assets.factorization.encoder import Encoder
 from assets.factorization.factorization import Factorization, Factors, FitTask, measured
 from assets.factorization.inputs import FactorizationError, as_matrix
+from assets.factorization.method_traits import ENCODED_METHODS
 from assets.factorization.positive_parts import solve_positive_parts
 from assets.factorization.snmf_method import estimator_with
 

@@ -29,7 +29,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from assets.factorization.comparison_tables import FEATURE_STABILITY, FIT_DOCUMENTS, RANK_CHOICES
-from assets.factorization.config import ENCODED_METHODS, FitConfig
+from assets.factorization.config import FitConfig
 from assets.factorization.encoder import Encoder, encoder_of
 from assets.factorization.fit_documents import FitChange, same_rows
 from assets.factorization.frames import (
@@ -40,6 +40,7 @@ from assets.factorization.frames import (
     settings_of,
 )
 from assets.factorization.identity import PreviousFeatures
+from assets.factorization.method_traits import ENCODED_METHODS
 from assets.factorization.projection import KeptFit, KnownCoefficients
 from assets.factorization.tables import DICTIONARY, ENCODERS, FACTORIZATIONS
 from assets.shared.schema import Table

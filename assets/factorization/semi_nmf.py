@@ -1,13 +1,12 @@
 """The SNMF estimator: scikit-learn's interface over the solvers, for notebooks and for the stage.
 
 The mathematics is in coordinate_solver.py (default), multiplicative_solver.py (the paper's) and
-coefficient_solver.py; this file checks input, chooses the solver and restores units. A matrix in
-memory and a stream of blocks (`fit_blocks`) take the same path.
+coefficient_solver.py; this file chooses the solver and restores units. A matrix in memory and a
+stream of blocks (`fit_blocks`) take the same path. What is refused before a fit begins is
+estimator_checks.py (settings, a start) and inputs.py (activations).
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from assets.factorization.coefficient_solver import SolvedCoefficients, solve_coefficients
 from assets.factorization.coordinate_solver import ProgressCallback, SolverResult, fit_coordinate
+from assets.factorization.estimator_checks import Solver, check_settings, start_rows
 from assets.factorization.initialization import (
-    INITS,
     SMALLEST_COEFFICIENT,
     Init,
     initial_coefficients,
@@ -41,9 +40,6 @@ from assets.factorization.token_blocks import (
     MatrixBlocks,
     TokenBlocks,
 )
-
-Solver = Literal["coordinate", "multiplicative"]
-SOLVERS: tuple[Solver, ...] = ("coordinate", "multiplicative")
 
 
 class SemiNMF(TransformerMixin, BaseEstimator):
@@ -158,7 +154,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         on_iteration: ProgressCallback | None = None,
     ) -> Activations:
         """Fit, and return the coefficients [n_tokens, k] of the same activations."""
-        self._check_settings()
+        check_settings(self)
         matrix = as_matrix(X)
         if self.solver == "multiplicative":
             coefficients = self._fit_multiplicative(matrix, start, on_iteration)
@@ -190,7 +186,7 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         `store` keeps the coefficients between passes: ScratchStore on disk, by default in memory.
         The multiplicative solver needs the whole matrix and raises FactorizationError here.
         """
-        self._check_settings()
+        check_settings(self)
         if self.solver != "coordinate":
             raise FactorizationError(
                 f"solver {self.solver!r} found for a fit by blocks of tokens; expected "
@@ -206,8 +202,8 @@ class SemiNMF(TransformerMixin, BaseEstimator):
                 blocks, divisor, self.n_components, size, self.init, generator
             )
         else:
-            rows = self._start_rows(start, blocks.width).to(scales.columns) / scales.columns
-            dictionary = unit_rows(keep_largest(rows, size))
+            given = start_rows(start, self.n_components, blocks.width).to(scales.columns)
+            dictionary = unit_rows(keep_largest(given / scales.columns, size))
         result = fit_coordinate(
             blocks,
             divisor,
@@ -267,7 +263,8 @@ class SemiNMF(TransformerMixin, BaseEstimator):
             generator = torch.Generator().manual_seed(self.random_state)
             first = initial_coefficients(neurons, self.n_components, self.init, generator)
         else:
-            rows = unit_rows(keep_largest(self._start_rows(start, neurons.shape[0]), size))
+            given = start_rows(start, self.n_components, neurons.shape[0])
+            rows = unit_rows(keep_largest(given, size))
             first = solve_coefficients(neurons, rows.to(neurons), size, 0.0).coefficients
             first.clamp_(min=SMALLEST_COEFFICIENT)
         result, coefficients = fit_multiplicative(
@@ -285,46 +282,6 @@ class SemiNMF(TransformerMixin, BaseEstimator):
         self.n_iter_ = len(result.objective_trace)
         self.is_converged_ = result.is_converged
         self.stop_reason_ = result.stop_reason
-
-    def _start_rows(self, start: Activations, width: int) -> Tensor:
-        """A dictionary given to go on from, checked."""
-        rows = as_matrix(start)
-        if rows.shape != (self.n_components, width):
-            raise FactorizationError(
-                f"found a start dictionary of shape {list(rows.shape)}; expected "
-                f"[{self.n_components}, {width}], one row a feature"
-            )
-        return rows
-
-    def _check_settings(self) -> None:
-        for name, value, allowed in (
-            ("solver", self.solver, SOLVERS),
-            ("init", self.init, INITS),
-        ):
-            if value not in allowed:
-                raise FactorizationError(
-                    f"{name} {value!r} found; expected one of {', '.join(allowed)}"
-                )
-        if not 0 < self.keep_fraction <= 1:
-            raise FactorizationError(
-                f"keep_fraction {self.keep_fraction} found; expected above 0 and at most 1"
-            )
-        if self.coefficient_penalty < 0:
-            raise FactorizationError(
-                f"coefficient_penalty {self.coefficient_penalty} found; expected 0 or more"
-            )
-        if not 0 <= self.penalty_concavity < 1:
-            raise FactorizationError(
-                f"penalty_concavity {self.penalty_concavity} found; expected 0 or more and below 1"
-            )
-        for name, value in (
-            ("column_scaling", self.column_scaling),
-            ("row_scaling", self.row_scaling),
-        ):
-            if not 0 <= value <= 1:
-                raise FactorizationError(f"{name} {value} found; expected from 0 to 1")
-        if self.max_iter < 1:
-            raise FactorizationError(f"max_iter {self.max_iter} found; expected at least 1")
 
 
 def solved_reason(stop_reason: str, n_unconverged_tokens: int) -> str:

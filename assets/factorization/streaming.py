@@ -107,7 +107,7 @@ def factorize_streamed(
     else:
         model = fitted = None
         scale = measure_scales(blocks, 0.0).mean_row_norm
-    dictionary = controlled_dictionary(fit, fitted, reader.width).to(device)
+    dictionary = controlled_dictionary(fit, fitted, blocks).to(device)
     kept = KeptFit(dictionary, scale)
     return _measured_over_shards(source, fit, kept, model, begin)[0], scale
 

@@ -24,7 +24,8 @@ FACTORIZATIONS = Table(
         Column(
             "method",
             "VARCHAR",
-            "snmf, sae, transcoder, diff_means, pca, kmeans, nmf, neurons, random or permuted",
+            "snmf, sae, transcoder, diff_means, pca, kmeans, nmf, neurons, random, permuted or "
+            "covariance",
         ),
         Column(
             "rank",

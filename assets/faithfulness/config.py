@@ -14,9 +14,6 @@ class FaithfulnessConfig(BaseModel):
     n_documents: int = Field(
         default=64, ge=1, description="Documents that the model is run on, drawn by seed"
     )
-    n_bootstrap: int = Field(
-        default=1000, ge=1, le=100_000, description="Resamples of documents behind each interval"
-    )
     n_documents_per_feature: int = Field(
         default=8,
         ge=1,
@@ -27,7 +24,7 @@ class FaithfulnessConfig(BaseModel):
         default=None, ge=0, description="Features ablated per fit, strongest first; null for all"
     )
     max_features_controls: int | None = Field(
-        default=None, ge=0, description="The same for the null controls (random, permuted)"
+        default=None, ge=0, description="The same for the null controls"
     )
     batch_tokens: int = Field(
         default=256,
@@ -35,4 +32,4 @@ class FaithfulnessConfig(BaseModel):
         description="Most tokens, padding included, in one forward; three times batch_tokens × "
         "vocabulary × 4 bytes are held",
     )
-    seed: int = Field(default=0, ge=0, description="Seed of the sample and of the resamples")
+    seed: int = Field(default=0, ge=0, description="Seed of the sample")

@@ -7,6 +7,7 @@ Techniques", section 6.4), since the tokens of one are alike; one document has n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxtyping import Float
 
 from assets.faithfulness.ablation import ABLATION
 from assets.faithfulness.tables import FEATURE_FAITHFULNESS
+from assets.shared.small_sample_intervals import ratio_of
 
 NOT_ACTIVE = "never active before a document's last token in the sample"
 WORTHLESS = "no share: zeroing the site does not raise the cross-entropy of its documents"
@@ -24,11 +26,7 @@ def ratio_standard_error(
     sums: Float[np.ndarray, " n_documents"], counts: Float[np.ndarray, " n_documents"]
 ) -> float | None:
     """Standard error of Σ sums / Σ counts over documents; None for fewer than two."""
-    n = len(sums)
-    if n < 2:
-        return None
-    residuals = sums - sums.sum() / counts.sum() * counts
-    return float(np.sqrt(n / (n - 1) * np.square(residuals).sum()) / counts.sum())
+    return None if len(sums) < 2 else math.sqrt(ratio_of(sums, counts).variance)
 
 
 def feature_frame(

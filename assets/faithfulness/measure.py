@@ -98,7 +98,7 @@ def measure_faithfulness(
     documents = documents_frame(runs, sample, fit.feature_ids, made_from, sums)
     return Measured(
         documents,
-        faithfulness_frame(documents, n_bootstrap=config.n_bootstrap, seed=config.seed),
+        faithfulness_frame(documents, seed=config.seed),
         feature_frame(
             documents,
             fit.feature_ids,

@@ -7,10 +7,10 @@ model's own rows; 0: no better than nothing; it may lie outside [0, 1]. Used for
 since Bricken et al. 2023, "Towards Monosemanticity". Where zeroing costs nothing the ratio means
 nothing, and is NULL with the reason.
 
-The interval is a percentile bootstrap over documents, since the tokens of one are alike. A resample
-in which zeroing costs nothing counts as below the low end and above the high one; with 2.5 % such
-resamples or more there is no interval. One layer of a deep model is often worth so little that a
-sample of few documents has none.
+The interval is t over documents, since the tokens of one are alike, of the linearized ratio
+(assets/shared/small_sample_intervals.py). There is none for one document, where documents show no
+spread, or where the interval of CE_zero − CE_base itself holds 0: one layer of a deep model is
+often worth so little that a sample of few documents has none.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from jaxtyping import Float
 
 from assets.faithfulness.replacements import REPLACEMENTS
 from assets.faithfulness.tables import FAITHFULNESS
+from assets.shared.small_sample_intervals import mean_of, ratio_of, t_interval
 
-INTERVAL = (2.5, 97.5)
-"""Percentiles of the bootstrap that make the interval."""
+CONFIDENCE = 0.95
+"""Share of the intervals that hold the truth."""
 
 
 @dataclass(frozen=True)
@@ -42,45 +43,28 @@ def cross_entropy_recovered(
     base: Float[np.ndarray, " n_documents"],
     zero: Float[np.ndarray, " n_documents"],
     replaced: Float[np.ndarray, " n_documents"],
-    *,
-    n_bootstrap: int,
-    seed: int,
 ) -> Recovered:
-    """Recovered share of summed losses by document (the token counts cancel out).
-
-    Equal seeds resample the same documents, whatever the replacement. The interval is NULL with
-    one document, or where zeroing costs nothing in too many resamples.
-    """
+    """Recovered share of summed losses by document (the token counts cancel out)."""
     worth, kept = zero - base, zero - replaced
     if not worth.sum() > 0:
         return Recovered(
             None, None, None, "zeroing the site does not raise the cross-entropy of the sample"
         )
-    value = float(kept.sum() / worth.sum())
-    n = len(worth)
-    if n == 1:
-        return Recovered(value, None, None, "no interval: one document")
-    drawn = np.random.default_rng(seed).integers(0, n, size=(n_bootstrap, n))
-    worths, kepts = worth[drawn].sum(axis=1), kept[drawn].sum(axis=1)
-    is_worth = worths > 0
-    ratios = np.divide(kepts, worths, out=np.zeros_like(kepts), where=is_worth)
-    low, high = (
-        np.percentile(np.where(is_worth, ratios, worst), percentile, method=method)
-        for worst, percentile, method in zip(
-            (-np.inf, np.inf), INTERVAL, ("lower", "higher"), strict=True
-        )
-    )
-    if not np.isfinite([low, high]).all():
-        n_worthless = int((~is_worth).sum())
-        reason = (
-            f"no interval: zeroing costs nothing in {n_worthless} of {n_bootstrap} resamples; "
-            "raise faithfulness.n_documents"
-        )
-        return Recovered(value, None, None, reason)
-    return Recovered(value, float(low), float(high), None)
+    found = ratio_of(kept, worth)
+    if len(worth) == 1:
+        return Recovered(found.value, None, None, "no interval: one document")
+    interval = t_interval(found, CONFIDENCE)
+    if interval is None:
+        reason = "no interval: every document recovers the same share"
+        return Recovered(found.value, None, None, reason)
+    held_by_worth = t_interval(mean_of(worth), CONFIDENCE)
+    if held_by_worth is not None and held_by_worth[0] <= 0:
+        reason = "no interval: that of what zeroing costs holds 0; raise faithfulness.n_documents"
+        return Recovered(found.value, None, None, reason)
+    return Recovered(found.value, *interval, None)
 
 
-def faithfulness_frame(documents: pl.DataFrame, *, n_bootstrap: int, seed: int) -> pl.DataFrame:
+def faithfulness_frame(documents: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     """Rows of `faithfulness`, one a replacement, without site and fit.
 
     `documents` are rows of `faithfulness_documents`: of each document, all REPLACEMENTS.
@@ -92,9 +76,7 @@ def faithfulness_frame(documents: pl.DataFrame, *, n_bootstrap: int, seed: int) 
     rows = []
     for name, of_replacement in runs.items():
         replaced = of_replacement["cross_entropy_replaced"].to_numpy()
-        recovered = cross_entropy_recovered(
-            base, zero, replaced, n_bootstrap=n_bootstrap, seed=seed
-        )
+        recovered = cross_entropy_recovered(base, zero, replaced)
         rows.append(
             {
                 "replacement": name,

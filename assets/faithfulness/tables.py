@@ -9,7 +9,7 @@ from __future__ import annotations
 from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.shared.schema import FEATURE_ID, FIT, SITE, Column, Table, status_columns
 
-SEED = Column("seed", "BIGINT", "Seed of the sample of documents and of the resamples", minimum=0)
+SEED = Column("seed", "BIGINT", "Seed of the sample of documents", minimum=0)
 
 FAITHFULNESS_DOCUMENTS = Table(
     name="faithfulness_documents",
@@ -87,7 +87,8 @@ FAITHFULNESS = Table(
         Column(
             "recovered_low",
             "DOUBLE",
-            "Lower end of the 95 % interval, bootstrap over documents",
+            "Lower end of the 95 % interval, t over documents of the linearized ratio; NULL of one "
+            "document, without spread, or where what zeroing costs could be 0",
             nullable=True,
         ),
         Column("recovered_high", "DOUBLE", "Upper end of the same", nullable=True),

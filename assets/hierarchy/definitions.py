@@ -31,7 +31,6 @@ from assets.hierarchy.tables import (
 )
 from assets.partitions import SITE_FITS
 from assets.recipe import Input, Recipe
-from assets.shared.plots import line_plot
 from assets.shared.progress import Progress
 from assets.shared.row_reuse import ROW_FINGERPRINT
 from assets.stage_run import StageRun
@@ -141,16 +140,6 @@ def _grow_tree(run: StageRun) -> Iterator[dg.MaterializeResult]:
             on_iteration=lambda i, _: progress.reach(i, config.fine_tune_max_iter),
         )
     stored = stored_levels(tree.levels, tree.tuning and tree.tuning.after.tree)
-    plots = {}
-    if tree.tuning is not None:
-        plots["objective_by_iteration"] = dg.MetadataValue.md(
-            line_plot(
-                tree.tuning.objective_trace,
-                "Objective of the fine-tuning",
-                "iteration",
-                "½‖A/c − YZ‖² + λ ΣY",
-            )
-        )
     yield from run.write(
         {
             FEATURE_EDGES: edges_frame(stored, config.edge_threshold, fitted.feature_ids),
@@ -160,8 +149,7 @@ def _grow_tree(run: StageRun) -> Iterator[dg.MaterializeResult]:
         },
         metadata={
             HIERARCHY_LEVELS.name: {
-                "levels": dg.MetadataValue.md(tree.as_markdown()),
-                **plots,
+                name: dg.MetadataValue.md(text) for name, text in tree.shown().items()
             }
         },
     )
@@ -185,11 +173,9 @@ def feature_groups(
 
 
 def _group_features(run: StageRun) -> Iterator[dg.MaterializeResult]:
-    import polars as pl
-
     from assets.detection.site_scores import corpus_scores
-    from assets.hierarchy.core_neurons import member_rows, neuron_groups_frame
-    from assets.hierarchy.group_members import concept_groups, group_members_frame, members_of
+    from assets.hierarchy.group_members import concept_groups, group_members_frame
+    from assets.hierarchy.group_rows import group_rows, neuron_groups
     from assets.hierarchy.group_steering import measured_tokens
     from assets.hierarchy.promoted_concepts import concept_promotion
 
@@ -199,7 +185,7 @@ def _group_features(run: StageRun) -> Iterator[dg.MaterializeResult]:
     documents = run.lake.read(
         DOCUMENTS,
         {"study": spec.study.name, "status": "ok"},
-        columns=("document_id", "concept", "parent_concept"),
+        columns=("document_id", "minhash", "concept", "parent_concept"),
     )
     with_concept = documents.drop_nulls("concept")
     groups = concept_groups(
@@ -224,19 +210,16 @@ def _group_features(run: StageRun) -> Iterator[dg.MaterializeResult]:
             documents["document_id"].to_list(),
             fitted.dictionary,
         ),
-        documents["document_id"].to_list(),
+        documents["minhash"].to_list(),
         documents["concept"].to_list(),
         fitted.feature_ids,
         spec.study.detection.seed,
         promotion,
     )
-    neurons = [NEURON_GROUPS.empty().drop(NEURON_GROUPS.partition_by)]
-    for group in groups:
-        concepts, ids = members_of(members, group.name)
-        rows = member_rows(fitted.dictionary, fitted.feature_ids, ids, config.member_keep_fraction)
-        neurons.append(neuron_groups_frame(group.name, concepts, ids, rows, config.core_share))
+    names = [group.name for group in groups]
+    rows = group_rows(names, members, fitted.dictionary, fitted.feature_ids, config)
     yield from run.write(
-        {GROUP_MEMBERS: members, NEURON_GROUPS: pl.concat(neurons)},
+        {GROUP_MEMBERS: members, NEURON_GROUPS: neuron_groups(rows, config.core_share)}
     )
 
 
@@ -260,80 +243,42 @@ def group_steering(
 def _steer_groups(run: StageRun) -> Iterator[dg.MaterializeResult]:
     import polars as pl
 
-    from assets.hierarchy.core_neurons import member_rows
-    from assets.hierarchy.group_members import members_of
-    from assets.hierarchy.group_reuse import steering_fingerprint
-    from assets.hierarchy.group_steering import measured_tokens, plan_interventions, steer_groups
+    from assets.hierarchy.group_plan import steering_plan
+    from assets.hierarchy.group_rows import group_rows
     from assets.hierarchy.group_summary import group_metadata
     from assets.shared.row_reuse import reusable_rows
     from assets.steering.forward_count import count_forward_tokens
 
     spec = run.fit()
-    config, steering = spec.study.hierarchy, spec.study.steering
+    config = spec.study.hierarchy
     frame, forward_tokens = GROUP_STEERING.empty().drop(GROUP_STEERING.partition_by), 0
     if config.groups:
         subject = run.subject()
         fitted = run.fitted(spec)
         members = run.lake.read(GROUP_MEMBERS, spec.partition)
+        groups = group_rows(config.groups, members, fitted.dictionary, fitted.feature_ids, config)
         documents = run.lake.read(
             DOCUMENTS, {"study": spec.study.name, "status": "ok"}, columns=("concept",)
         )
-        of_group = {name: members_of(members, name) for name in config.groups}
-        interventions = [
-            planned
-            for name, (concepts, ids) in of_group.items()
-            for planned in plan_interventions(
-                name,
-                concepts,
-                member_rows(
-                    fitted.dictionary, fitted.feature_ids, ids, config.member_keep_fraction
-                ),
-                core_share=config.core_share,
-                n_null_draws=config.n_null_draws,
-                seed=config.seed,
-            )
-        ]
-        prompts = dict.fromkeys((*steering.neutral_prompts, *config.group_prompts))
-        prompt_ids = [subject.tokenizer(prompt)["input_ids"] for prompt in prompts]
-        tokens = measured_tokens(
-            subject.tokenizer, documents["concept"].drop_nulls().unique().sort().to_list()
-        )
-        made_with = steering_fingerprint(
-            interventions,
-            tokens,
-            prompt_ids,
-            (
-                config.group_target_kl_nats,
-                steering.tolerance,
-                steering.max_evaluations,
-                steering.max_strength_ratio,
-                code_version("hierarchy", (STEERING_MODULE,)),
-                subject.revision,
-                subject.dtype,
-                spec.site.activation_site.key,
-            ),
+        concepts = documents["concept"].drop_nulls().unique().sort().to_list()
+        plan = steering_plan(groups, concepts, subject.tokenizer, config, spec.study.steering)
+        made_with = plan.fingerprint(
+            code_version("hierarchy", (STEERING_MODULE,)),
+            subject.revision,
+            subject.dtype,
+            spec.site.activation_site.key,
         )
         rows = run.lake.read(GROUP_STEERING, spec.partition)
         if run.state.has_all_rows and reusable_rows(rows, [made_with]):
             yield from run.keep(STEERING_TABLES)
             return
         with (
-            Progress(run.log, "steering by groups", len(interventions), "curves") as progress,
+            Progress(run.log, "steering by groups", len(plan.interventions), "curves") as progress,
             count_forward_tokens(subject.model) as count,
         ):
-            frame = steer_groups(
-                subject.model,
-                spec.site.activation_site,
-                interventions,
-                tokens,
-                {name: concepts for name, (concepts, _) in of_group.items()},
-                prompt_ids,
-                target_kl_nats=config.group_target_kl_nats,
-                tolerance=steering.tolerance,
-                max_evaluations=steering.max_evaluations,
-                max_strength_ratio=steering.max_strength_ratio,
-                on_progress=progress.reach,
-            ).with_columns(pl.lit(made_with).alias(ROW_FINGERPRINT.name))
+            frame = plan.run(subject.model, spec.site.activation_site, progress.reach).with_columns(
+                pl.lit(made_with).alias(ROW_FINGERPRINT.name)
+            )
         forward_tokens = count.n_tokens
     yield from run.write(
         {GROUP_STEERING: frame},

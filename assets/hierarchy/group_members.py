@@ -72,7 +72,7 @@ def concept_groups(
 def group_members_frame(
     groups: Sequence[ConceptGroup],
     scores: Float[np.ndarray, "n_documents k"],
-    document_ids: Sequence[str],
+    minhashes: Sequence[str | None],
     concepts: Sequence[str | None],
     feature_ids: Sequence[int],
     seed: int,
@@ -80,12 +80,12 @@ def group_members_frame(
 ) -> pl.DataFrame:
     """Rows of `group_members`: one a group and concept, with its feature or why it has none.
 
-    `scores` are the documents' max_cosine_scores (NaN where there is none), `document_ids` and
+    `scores` are the documents' max_cosine_scores (NaN where there is none), `minhashes` and
     `concepts` theirs, in one order; `seed` splits the halves as detection does. Members are chosen
     by `promotion` where it is given, else by concept AUROC.
     """
     chosen_by: MembersBy = "concept_auroc" if promotion is None else "promoted_tokens"
-    to_choose = split_in_halves(document_ids, concepts, seed)
+    to_choose = split_in_halves(minhashes, concepts, seed)
     of_concept = np.array(["" if concept is None else concept for concept in concepts], dtype=str)
     has_score = np.isfinite(scores).any(axis=1)
     is_live = np.isfinite(scores[has_score]).all(axis=0) & has_score.any()

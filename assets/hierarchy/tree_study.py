@@ -28,6 +28,7 @@ from assets.hierarchy.fine_tuning import (
 from assets.hierarchy.recursive import HierarchyLevel, recursive_snmf
 from assets.hierarchy.tables import HIERARCHY_LEVELS
 from assets.hierarchy.tree_frames import levels_frame
+from assets.shared.plots import line_plot
 
 _SHOWN = (
     "level",
@@ -58,6 +59,18 @@ class TreeStudy:
         for row in self.rows.select(_SHOWN).iter_rows():
             lines.append("| " + " | ".join(map(_cell, row)) + " |")
         return "\n".join(lines)
+
+    def shown(self) -> dict[str, str]:
+        """Markdown by name: the rows, and how the objective of the fine-tuning fell."""
+        shown = {"levels": self.as_markdown()}
+        if self.tuning is not None:
+            shown["objective_by_iteration"] = line_plot(
+                self.tuning.objective_trace,
+                "Objective of the fine-tuning",
+                "iteration",
+                "½‖A/c − YZ‖² + λ ΣY",
+            )
+        return shown
 
 
 def _cell(value: float | int | None) -> str:

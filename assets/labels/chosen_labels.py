@@ -1,25 +1,30 @@
-"""Which label stands for a feature where a stage needs one: to write sentences for, say.
+"""Which label stands for a feature where a stage needs just one: to write sentences for, say.
 
-The LLM's input-centric label, else its output-centric one, else the combined one; where the LLM was
-asked and saw no theme in any, the token summary. A label that failed ends the search: the feature
-has none until it is mended, as another kind in its place would change what is measured. What
-subtracting a feature promotes (output_minus) never stands for it.
+The input-centric label, as in the paper's concept detection (Shafran, Geiger and Geva 2025, arXiv
+2506.10920); where a study asks for none, the first of output and combined in its labels.kinds. That
+is one kind for all features of a study: means over them are of the same question. No kind stands in
+for one that is missing: a feature whose label is `none` or failed has none here. What subtracting a
+feature promotes (output_minus) and the token summary are never it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
-LLM_KINDS = ("input", "output", "combined")
+PREFERRED = "input"
+OTHERS = ("output", "combined")
 
 
 @dataclass(frozen=True)
 class ChosenLabel:
     """A feature's label and its kind, or None and why there is none.
 
-    `is_failed`: there may be one when the LLM answers.
+    `kind` is None where the study asks for no label that can stand for a feature. `is_failed`:
+    there may be a label when the LLM answers.
     """
 
     label: str | None
@@ -28,23 +33,28 @@ class ChosenLabel:
     is_failed: bool = False
 
 
-def chosen_labels(labels: pl.DataFrame) -> dict[int, ChosenLabel]:
-    """For each feature of `labels` (rows of the table, one fit) the label that stands for it."""
-    chosen: dict[int, ChosenLabel] = {}
-    for (feature_id,), rows in labels.group_by("feature_id", maintain_order=True):
-        by_kind = {row["kind"]: row for row in rows.to_dicts()}
-        chosen[int(feature_id)] = _choose(by_kind)  # pyright: ignore[reportArgumentType]
-    return chosen
+def chosen_kind(kinds: Sequence[str]) -> str | None:
+    """Of the kinds that a study asks for (labels.kinds), the one that stands for its features."""
+    if PREFERRED in kinds:
+        return PREFERRED
+    return next((kind for kind in kinds if kind in OTHERS), None)
 
 
-def _choose(by_kind: dict[str, dict]) -> ChosenLabel:
-    for row in (by_kind[kind] for kind in LLM_KINDS if kind in by_kind):
-        if row["status"] == "ok":
-            return ChosenLabel(row["label"], row["kind"])
-        if row["status"] != "none":
-            reason = f"no {row['kind']} label: {row['status']}, {row['reason']}"
-            return ChosenLabel(None, None, reason, is_failed=row["status"] == "failed")
-    summary = by_kind.get("token_summary")
-    if summary is not None and summary["status"] == "ok":
-        return ChosenLabel(summary["label"], "token_summary")
-    return ChosenLabel(None, None, "no label: the feature has no evidence")
+def chosen_labels(labels: pl.DataFrame, kind: str | None) -> dict[int, ChosenLabel]:
+    """For each feature of `labels` (rows of the table, one fit) its label of `kind`."""
+    ids = labels["feature_id"].unique(maintain_order=True).to_list()
+    if kind is None:
+        reason = f"no label: labels.kinds asks for none of {', '.join((PREFERRED, *OTHERS))}"
+        return {feature_id: ChosenLabel(None, None, reason) for feature_id in ids}
+    missing = ChosenLabel(None, kind, f"no {kind} label: the table labels has no row of it")
+    of_kind = labels.filter(pl.col("kind") == kind).to_dicts()
+    found = {row["feature_id"]: _label_of(row) for row in of_kind}
+    return {feature_id: found.get(feature_id, missing) for feature_id in ids}
+
+
+def _label_of(row: Mapping[str, Any]) -> ChosenLabel:
+    kind, status = row["kind"], row["status"]
+    if status == "ok":
+        return ChosenLabel(row["label"], kind)
+    reason = f"no {kind} label: {status}, {row['reason']}"
+    return ChosenLabel(None, kind, reason, is_failed=status == "failed")

@@ -38,12 +38,23 @@ class LlmConfig(BaseModel):
         description="Calls under way at the same time; null: 8, and 1 when embedded, where more "
         "are no faster on few cores and batch mates change the last digits of an answer",
     )
-    timeout_seconds: float = Field(default=120.0, gt=0.0, description="Longest wait for one answer")
+    timeout_seconds: float = Field(
+        default=120.0,
+        gt=0.0,
+        description="Longest time that one attempt at a call may take, to the last byte",
+    )
     max_retries: int = Field(
-        default=4,
+        default=2,
         ge=0,
         le=20,
-        description="Further attempts after 429, 5xx, a timeout or a lost connection",
+        description="Further attempts at a call after a timeout, a lost connection or a reply that "
+        "cannot be read; 0: no call is tried again, after 429 and 5xx neither",
+    )
+    retry_seconds: float = Field(
+        default=300.0,
+        ge=0.0,
+        description="How long calls are tried again after 429 (too many requests) without any of "
+        "them getting an answer, and a single call after 5xx",
     )
     usd_per_million_prompt_tokens: float | None = Field(
         default=None,
@@ -54,6 +65,19 @@ class LlmConfig(BaseModel):
         default=None,
         ge=0.0,
         description="Price of what is written; null where unknown (0 when embedded)",
+    )
+    extra_completion_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Tokens that an answer may have beyond the prompt's own limit: reasoning "
+        "models think within it, and need some thousands; not when embedded",
+    )
+    reasoning_effort: str | None = Field(
+        default=None,
+        min_length=1,
+        description="How much a reasoning model thinks, in the endpoint's words (low, medium, "
+        "high); null: not sent; not when embedded",
     )
     json_repair_attempts: int = Field(
         default=1,
@@ -99,6 +123,16 @@ class LlmConfig(BaseModel):
         return self.concurrency or (1 if self.is_embedded else 8)
 
     @property
+    def answer_options(self) -> dict[str, str]:
+        """Options that change the answers of a model, where they are set: they are hashed."""
+        if self.is_embedded:
+            return {}
+        set_ones = self.model_dump(
+            include={"extra_completion_tokens", "reasoning_effort"}, exclude_defaults=True
+        )
+        return {name: str(value) for name, value in sorted(set_ones.items())}
+
+    @property
     def recorded_name(self) -> str:
         """The model's name in the lake and in request hashes."""
         return EMBEDDED_RECORDED_NAME if self.is_embedded else self.model
@@ -115,7 +149,7 @@ class LabelsConfig(BaseModel):
         description="Features labelled by the LLM per fit, strongest first; null for all",
     )
     max_features_controls: int | None = Field(
-        default=None, ge=0, description="The same for the null controls (random, permuted)"
+        default=None, ge=0, description="The same for the null controls"
     )
     kinds: tuple[LlmLabelKind, ...] = Field(
         default=("input", "output", "output_minus", "combined"),
@@ -181,7 +215,7 @@ class LabelsConfig(BaseModel):
         description="Labels of other features that each context is tried with in a choice",
     )
     n_held_out: int = Field(
-        default=4,
+        default=10,
         ge=1,
         le=100,
         description="Held-out contexts and negatives (of each sort) a label is scored on",
@@ -203,12 +237,6 @@ class LabelsConfig(BaseModel):
         ge=0,
         description="Features whose contexts are also judged by another feature's label, as a "
         "control of the scores; at most half of those that are scored",
-    )
-    n_bootstrap: int = Field(
-        default=1000,
-        ge=0,
-        le=10_000,
-        description="Resamples of a score's interval; 0 for no intervals",
     )
     confidence: float = Field(default=0.95, gt=0.0, lt=1.0, description="Coverage of the intervals")
     max_context_words: int = Field(

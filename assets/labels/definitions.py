@@ -49,6 +49,7 @@ def labels_assets(
 def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.factorization.frames import feature_ids_of
     from assets.factorization.strength_order import strongest_features
+    from assets.labels.asked_texts import skipped_contexts
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import join_llm_calls
     from assets.labels.label_candidates import read_priors
@@ -59,7 +60,7 @@ def _label(run: StageRun) -> Iterator[dg.MaterializeResult]:
         prior_requests_of,
         requests_of,
     )
-    from assets.labels.score_questions import score_requests, skipped_contexts
+    from assets.labels.score_questions import score_requests
     from assets.labels.score_summary import score_summary
     from assets.labels.unasked import replies_of, to_send
     from assets.shared.feature_limit import feature_limit

@@ -1,7 +1,7 @@
 """What the labeller gets to see of a feature, as text: words, contexts, vocabulary tokens.
 
 Only contexts of kind top and sampled, and as contrast near_miss, are read here; those kept back
-score the label (score_questions.py). Wording of the prompts lives in prompts.py.
+score the label (asked_texts.py). Wording of the prompts lives in prompts.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Of detection and fuzzing, the AUROC of the answers on held-out contexts against those on negatives,
 and their balanced accuracy (telling_apart.py). Of simulation, the correlation (Pearson) of the
 judge's ratings with the true coefficients, over the words of held-out contexts and random negatives
-(simulated_activations.py). Both with a bootstrap interval over contexts.
+(simulated_activations.py). Both with an interval over contexts.
 A context counts as answered where every foil was: else contexts could be told by which foils were.
 
 A score means something beside the shuffled ones of the same fit and method (`is_shuffled`). What is
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from assets.labels.asked_texts import Sample, samples_of
 from assets.labels.config import JudgeStyle, LabelsConfig, LlmConfig
 from assets.labels.judging import (
     choice_of_label,
@@ -26,16 +27,11 @@ from assets.labels.judging import (
     likelihood_of_fit,
     probability_of_yes,
 )
-from assets.labels.score_questions import (
-    Sample,
-    ScoredLabel,
-    ScoreTask,
-    samples_of,
-    scored_labels,
-)
+from assets.labels.score_questions import ScoreTask
+from assets.labels.scored_labels import ScoredLabel, scored_labels
 from assets.labels.simulated_activations import rating_correlation
 from assets.labels.tables import LABEL_SCORES
-from assets.labels.telling_apart import Intervals, auroc, balanced_accuracy, bootstrap_intervals
+from assets.labels.telling_apart import Intervals, auroc, balanced_accuracy, score_intervals
 from assets.shared.chat import ChatReply
 
 # What other ways of asking than by yes or no, or by digits, add to a method's name.
@@ -63,7 +59,7 @@ def label_score_rows(
 
     One for every row of `labels` of `score_kinds`, method and sort of negatives, whatever its
     status, and of every shuffled label. `replies` answer the requests of `tasks`, in order;
-    `skipped` are those of score_questions.skipped_contexts.
+    `skipped` are those of asked_texts.skipped_contexts.
     """
     answered: dict[tuple[ScoredLabel, str], list[Answered]] = {}
     priors: dict[tuple[str, str], Answered] = {}
@@ -138,17 +134,10 @@ def _told_apart(
         found = f"{len(positive)} held-out contexts and {len(negative)} negatives were answered"
         reason = f"{found}, both are needed; {n_failed} got no answer"
         return _without_score(answered, "failed", reason) | counts
-    intervals = bootstrap_intervals(
-        positive,
-        negative,
-        n_bootstrap=config.n_bootstrap,
-        confidence=config.confidence,
-        seed=config.seed,
-    )
     reason = f"{n_failed} of {len(means)} contexts got no answer" if n_failed else None
     return _without_score(answered, "partial" if n_failed else "ok", reason) | {
         **counts,
-        **(_ends(intervals) if intervals else {}),
+        **_ends(score_intervals(positive, negative, config.confidence)),
         "balanced_accuracy": balanced_accuracy(positive, negative),
         "auroc": auroc(positive, negative),
     }
@@ -176,9 +165,7 @@ def _simulated(
         np.array([task.coefficient for task, _ in usable], dtype=np.float64),
         np.array([rating for _, rating in usable], dtype=np.float64),
         [(task.sample, task.document_id) for task, _ in usable],
-        n_bootstrap=config.n_bootstrap,
         confidence=config.confidence,
-        seed=config.seed,
     )
     n_failed = len(rated) - len(usable)
     missing = f"{n_failed} of {len(rated)} words got no rating" if n_failed else None

@@ -7,7 +7,7 @@ one (or a sign where it is one: a judge must not tell marks by commas), drawn in
 fuzzing in delphi (Paulo et al., arXiv 2410.13928, sec. 3.2), which marks all active words. A line
 has at most `max_words` words around the peak.
 
-What the marked text is asked about stands in score_questions.py.
+Which contexts are marked where is asked_texts.py's matter.
 """
 
 from __future__ import annotations

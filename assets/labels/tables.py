@@ -124,7 +124,9 @@ LABEL_SCORES = Table(
         Column(
             "balanced_accuracy_low",
             "DOUBLE",
-            "Lower end of its bootstrap interval; NULL in rows from before 0.5.0",
+            "Lower end of its interval over contexts: Wilson's of both rates, combined by square "
+            "and add; fuzzing's random negatives are the positives' contexts, so there it is wider "
+            "than need be. NULL in rows from before 0.5.0",
             nullable=True,
         ),
         Column("balanced_accuracy_high", "DOUBLE", "Upper end of the same", nullable=True),
@@ -136,8 +138,14 @@ LABEL_SCORES = Table(
             minimum=0.0,
             maximum=1.0,
         ),
-        Column("auroc_low", "DOUBLE", "Lower end of its bootstrap interval", nullable=True),
-        Column("auroc_high", "DOUBLE", "Upper end of its bootstrap interval", nullable=True),
+        Column(
+            "auroc_low",
+            "DOUBLE",
+            "Lower end of its interval over contexts (Newcombe's score type); fuzzing's random "
+            "negatives are the positives' contexts, so there it is wider than need be",
+            nullable=True,
+        ),
+        Column("auroc_high", "DOUBLE", "Upper end of the same", nullable=True),
         Column(
             "correlation",
             "DOUBLE",
@@ -149,14 +157,15 @@ LABEL_SCORES = Table(
         Column(
             "correlation_low",
             "DOUBLE",
-            "Lower end of its interval, contexts resampled; NULL in rows from before 0.6.0",
+            "Lower end of its interval: each context left out in turn, t on Fisher's z; NULL of "
+            "one context of a sort, without spread, and in rows from before 0.7.0",
             nullable=True,
         ),
         Column("correlation_high", "DOUBLE", "Upper end of the same", nullable=True),
         Column(
             "seed",
             "INTEGER",
-            "Seed of foils, marks, shuffled labels and resamples; NULL as above",
+            "Seed of foils, marks and shuffled labels; NULL as above",
             nullable=True,
         ),
         Column(
@@ -215,7 +224,25 @@ LLM_CALLS = Table(
             minimum=0.0,
             is_volatile=True,
         ),
+        Column(
+            "usd_when_made",
+            "DOUBLE",
+            "Price of the call when it was made, also where it is reused now; of repairs that went "
+            "on from an answer of an earlier run, what this run paid. NULL where the price is "
+            "unknown, and in rows from before 0.7.0",
+            "USD",
+            nullable=True,
+            minimum=0.0,
+            is_volatile=True,
+        ),
         Column("was_reused", "BOOLEAN", "Answered from the cache, no call made", is_volatile=True),
+        Column(
+            "dropped_parameters",
+            "VARCHAR",
+            "Parameters that the endpoint refused, so that the answer was made without them "
+            "(temperature, seed, logprobs, response_format); NULL where it took all",
+            nullable=True,
+        ),
         *status_columns("ok; failed"),
     ),
     key=("site", "fit", "stage", "call_index"),

@@ -3,9 +3,11 @@
     AUROC = P(positive > negative) + ½ P(equal)
     balanced accuracy = ½ P(positive > 0.5) + ½ P(negative ≤ 0.5)
 
-The intervals are of a stratified percentile bootstrap: positives and negatives are resampled apart,
-the same resamples for both scores. A handful of contexts that are told apart without a fault have
-the interval [1, 1]: their number belongs beside it. Where answers come from is judging.py.
+Their intervals take contexts as independent draws, and hold at a handful of them: of the AUROC
+Newcombe's score-type interval, of the balanced accuracy Wilson's of both rates, combined
+(assets/shared/small_sample_intervals.py). Fuzzing's random negatives are the positives' contexts
+marked otherwise: what both have in common cancels out, so the intervals are too wide rather than
+too narrow there. Where answers come from is judging.py.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import rankdata
+
+from assets.shared.small_sample_intervals import auroc_interval, mean_rate_interval
 
 
 class Intervals(NamedTuple):
@@ -38,29 +42,16 @@ def balanced_accuracy(
     return float(sum(right.mean() for right in _is_right(positive, negative)) / 2)
 
 
-def bootstrap_intervals(
-    positive: Float[np.ndarray, " p"],
-    negative: Float[np.ndarray, " n"],
-    *,
-    n_bootstrap: int,
-    confidence: float,
-    seed: int,
-) -> Intervals | None:
-    """Intervals of AUROC and balanced accuracy from the same resamples; None without resamples."""
-    if not n_bootstrap:
-        return None
-    wins = (np.sign(positive[:, None] - negative[None, :]) + 1) / 2
-    generator = np.random.default_rng(seed)
-    counts = [generator.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in wins.shape]
-    # Sums of halves, divided last: a faultless score has the interval [1, 1] to the last digit.
-    aurocs = np.einsum("bp,pn,bn->b", counts[0], wins, counts[1]) / wins.size
-    rates = [
-        drawn @ is_right / len(is_right)
-        for drawn, is_right in zip(counts, _is_right(positive, negative), strict=True)
-    ]
-    shares = [(1 - confidence) / 2, (1 + confidence) / 2]
-    ends = [np.quantile(resampled, shares) for resampled in (aurocs, sum(rates) / 2)]
-    return Intervals(*((float(low), float(high)) for low, high in ends))
+def score_intervals(
+    positive: Float[np.ndarray, " p"], negative: Float[np.ndarray, " n"], confidence: float
+) -> Intervals:
+    """Intervals of AUROC and balanced accuracy."""
+    sizes = len(positive), len(negative)
+    n_right = [int(right.sum()) for right in _is_right(positive, negative)]
+    return Intervals(
+        auroc_interval(auroc(positive, negative), *sizes, confidence),
+        mean_rate_interval((n_right[0], n_right[1]), sizes, confidence),
+    )
 
 
 def _is_right(

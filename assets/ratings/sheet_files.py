@@ -65,7 +65,8 @@ def write_sheet(sheet: pl.DataFrame, path: Path) -> None:
     if path.suffix == ".parquet":
         sheet.write_parquet(path)
     else:
-        sheet.write_csv(path)
+        # Spreadsheets read UTF-8 as something else without the mark.
+        sheet.write_csv(path, include_bom=True)
 
 
 def read_sheet(path: Path, asked: Mapping[str, AskedItem]) -> RatedSheet:

@@ -60,6 +60,7 @@ class ChatReply:
     that the call was answered from the cache; `usd` is None where the price is unknown. `is_final`
     says of a failed one that the same call would be answered in the same way. `n_calls` were made
     for it now, a repair of its JSON included; tokens, seconds and price are theirs together.
+    `dropped_parameters` were not sent, as the endpoint refuses them.
     """
 
     request: ChatRequest
@@ -77,6 +78,7 @@ class ChatReply:
     first_token_logprobs: Mapping[str, float] = field(default_factory=dict)
     answer_logprob: float | None = None
     n_calls: int = 1
+    dropped_parameters: tuple[str, ...] = ()
 
 
 class Chat(Protocol):

@@ -28,17 +28,17 @@ def q_values(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(controlled) for p in p_values]
 
 
-def with_q_values(frame: pl.DataFrame, family: Sequence[str] = ()) -> pl.DataFrame:
-    """`frame` with `q_value` made of `p_value`, rows that share the columns `family` together."""
-    numbered = frame.drop("q_value", strict=False).with_row_index("row_of_frame")
+def with_q_values(
+    frame: pl.DataFrame, family: Sequence[str] = (), *, p: str = "p_value", q: str = "q_value"
+) -> pl.DataFrame:
+    """`frame` with column `q` made of column `p`, rows that share the columns `family` together."""
+    numbered = frame.drop(q, strict=False).with_row_index("row_of_frame")
     groups = numbered.partition_by(family, maintain_order=True) if family else [numbered]
     controlled = [
-        group.with_columns(
-            pl.Series("q_value", q_values(group["p_value"].to_list()), dtype=pl.Float64)
-        )
+        group.with_columns(pl.Series(q, q_values(group[p].to_list()), dtype=pl.Float64))
         for group in groups
     ]
     if not controlled:
-        return frame.with_columns(pl.lit(None, pl.Float64).alias("q_value"))
-    columns = frame.columns if "q_value" in frame.columns else [*frame.columns, "q_value"]
+        return frame.with_columns(pl.lit(None, pl.Float64).alias(q))
+    columns = frame.columns if q in frame.columns else [*frame.columns, q]
     return pl.concat(controlled).sort("row_of_frame").select(columns)

@@ -37,7 +37,8 @@ class Column:
     """One column: SQL type, what it means, its unit ("" for none) and whether NULL is allowed.
 
     `is_volatile`: says something of the run that wrote it (time, price, history), not of the data,
-    so it is no part of the table's data version.
+    so it is no part of the table's data version. `formerly`: what it was called in older lakes,
+    where it is then renamed.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Column:
     minimum: float | None = None
     maximum: float | None = None
     is_volatile: bool = False
+    formerly: str | None = None
 
     def __post_init__(self) -> None:
         if self.sql_type not in SQL_TO_POLARS:

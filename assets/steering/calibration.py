@@ -4,7 +4,7 @@ KL(α) is that of next_token_change.py, where steered adds sign·α·(unit direc
 positions; site and directions are those that steered_site.py chooses for the features. Each
 feature, sign and target is a search of its own (strength_search.py); searches of one feature and
 sign share the strengths that they have in common, and each round evaluates what all open searches
-ask for in common batches. The search begins at a fiftieth of the site's median activation norm, may
+ask for in common batches. The search begins at a twelfth of the site's median activation norm, may
 go down to 1e-3, and ends at `max_strength_ratio` norms: beyond, nothing resembles an activation,
 and the row says that the target was not reached.
 
@@ -32,19 +32,23 @@ from assets.activations.sites import ActivationSite, locate_site
 from assets.activations.suffix_forward import SuffixForward
 from assets.shared.row_reuse import reusable_rows, row_fingerprint
 from assets.steering.forward_count import count_forward_tokens
-from assets.steering.next_token_change import mean_kl, mean_token_gain, median_activation_norm
+from assets.steering.next_token_change import (
+    NextTokenChange,
+    median_activation_norm,
+    next_token_changes,
+)
 from assets.steering.strength_search import FoundStrength, StrengthSearch
 from assets.steering.tables import CALIBRATIONS
 
 SIGN_FACTORS = {"+": 1.0, "-": -1.0}
 _SMALLEST_STRENGTH = 1e-3
-_START_SHARE = 0.02
+_START_SHARE = 0.08
 
 Progress = Callable[[int, int], None]
 # Place of the feature in `directions`, sign, target KL.
 _Key = tuple[int, str, float]
-# Strength -> KL, for each place and sign.
-_Curves = dict[tuple[int, str], dict[float, float]]
+# Strength -> what it changes, for each place and sign.
+_Curves = dict[tuple[int, str], dict[float, NextTokenChange]]
 
 
 @dataclass(frozen=True)
@@ -141,10 +145,11 @@ def calibrate_strengths(
             suffix = SuffixForward(model, site, prompt_ids)
             norm = median_activation_norm(model, site, prompt_ids)
             searches = {key: settings.search(key[2], norm) for key in wanted}
-            curves = _search(suffix, directions, searches, batch_rows, on_progress)
-            computed = {key: _found_row(search) for key, search in searches.items()}
-            tokens = {key: own_tokens.get(feature_ids[key[0]], ()) for key in computed}
-            _add_token_gains(suffix, directions, computed, tokens, batch_rows)
+            tokens = [own_tokens.get(feature_id, ()) for feature_id in feature_ids]
+            curves = _search(suffix, directions, searches, tokens, batch_rows, on_progress)
+            computed = {
+                key: _found_row(search, curves[key[:2]]) for key, search in searches.items()
+            }
     rows = []
     for key, made_from in fingerprints.items():
         row = computed[key] if key in computed else kept[made_from].row(0, named=True)
@@ -166,6 +171,7 @@ def _search(
     suffix: SuffixForward,
     directions: Float[Tensor, "n_features d"],
     searches: Mapping[_Key, StrengthSearch],
+    tokens: Sequence[Sequence[int]],
     batch_rows: int,
     on_progress: Progress | None,
 ) -> _Curves:
@@ -178,7 +184,7 @@ def _search(
         for key in open_keys:
             search, curve = searches[key], curves[key[:2]]
             while (strength := search.proposal()) is not None and strength in curve:
-                search.record(strength, curve[strength])
+                search.record(strength, curve[strength].kl_nats)
             if strength is not None:
                 asked[(*key[:2], strength)] = None
                 still_open.append(key)
@@ -188,10 +194,9 @@ def _search(
         if not asked:
             return curves
         vectors = _scaled(directions, list(asked))
-        for (i, sign, strength), kl in zip(
-            asked, mean_kl(suffix, vectors, batch_rows), strict=True
-        ):
-            curves[i, sign][strength] = kl
+        changes = next_token_changes(suffix, vectors, [tokens[i] for i, _, _ in asked], batch_rows)
+        for (i, sign, strength), change in zip(asked, changes, strict=True):
+            curves[i, sign][strength] = change
 
 
 def _scaled(
@@ -224,14 +229,15 @@ def _check_directions(
         )
 
 
-def _found_row(search: StrengthSearch) -> dict[str, Any]:
+def _found_row(search: StrengthSearch, curve: Mapping[float, NextTokenChange]) -> dict[str, Any]:
     found = search.result()
+    gain = None if found.strength is None else curve[found.strength].token_gain
     return {
         "strength": found.strength,
         "achieved_kl_nats": found.achieved_kl,
         "n_evaluations": len(search.points),
         "is_converged": found.is_converged,
-        "token_logprob_gain": None,
+        "token_logprob_gain": gain,
         "status": _status(found),
         "reason": found.reason,
     }
@@ -243,25 +249,11 @@ def _status(found: FoundStrength) -> str:
     return "failed" if found.achieved_kl is None else "not_reached"
 
 
-def _add_token_gains(
-    suffix: SuffixForward,
-    directions: Float[Tensor, "n_features d"],
-    rows: Mapping[_Key, dict[str, Any]],
-    tokens: Mapping[_Key, Sequence[int]],
-    batch_rows: int,
-) -> None:
-    chosen = [key for key, row in rows.items() if row["is_converged"] and tokens[key]]
-    vectors = _scaled(directions, [(*key[:2], rows[key]["strength"]) for key in chosen])
-    gains = mean_token_gain(suffix, vectors, [tokens[key] for key in chosen], batch_rows)
-    for key, gain in zip(chosen, gains, strict=True):
-        rows[key]["token_logprob_gain"] = gain
-
-
 def _curve(feature_ids: Sequence[int], curves: _Curves) -> pl.DataFrame:
     points = [
-        (feature_ids[index], sign, strength, kl if math.isfinite(kl) else None)
+        (feature_ids[index], sign, strength, kl if math.isfinite(kl := change.kl_nats) else None)
         for (index, sign), curve in curves.items()
-        for strength, kl in sorted(curve.items())
+        for strength, change in sorted(curve.items())
     ]
     schema = {
         "feature_id": pl.Int32,

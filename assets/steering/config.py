@@ -20,7 +20,7 @@ class SteeringConfig(BaseModel):
         default=None, ge=0, description="Features steered per fit, strongest first; null for all"
     )
     max_features_controls: int | None = Field(
-        default=None, ge=0, description="The same for the null controls (random, permuted)"
+        default=None, ge=0, description="The same for the null controls"
     )
     target_kl_nats: tuple[PositiveNats, ...] = Field(
         default=(0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5),
@@ -68,8 +68,8 @@ class SteeringConfig(BaseModel):
     )
     judge: Literal["graded", "json"] = Field(
         default="graded",
-        description="graded: expected rating under the judge's token probabilities (small judges); "
-        "json: the rating it writes",
+        description="graded: expected rating under the judge's token probabilities (small judges), "
+        "or the digit it writes where its endpoint gives none; json: the rating it writes as JSON",
     )
     judged_labels: tuple[Literal["input", "output"], ...] = Field(
         default=("input",),
@@ -83,10 +83,13 @@ class SteeringConfig(BaseModel):
     )
 
     n_bootstrap: int = Field(
-        default=1000, ge=0, description="Resamples of texts for the intervals of steering gains"
+        default=1000, ge=0, description="Resamples of features for intervals of rating_agreement"
     )
     confidence: float = Field(
-        default=0.95, gt=0.0, lt=1.0, description="Coverage of these intervals"
+        default=0.95,
+        gt=0.0,
+        lt=1.0,
+        description="Coverage of these intervals and of those of steering gains",
     )
 
     @field_validator("target_kl_nats", "signs", "neutral_prompts", "judged_labels")

@@ -34,6 +34,8 @@ JUDGE_FREE_MODULE = "assets.steering.judge_free"
 # Chooses site and directions, which the fingerprints of rows contain.
 STEERED_SITE_MODULE = "assets.steering.steered_site"
 _OF_INTERVALS = ("n_bootstrap", "confidence")
+# What a materialization says of the model's work for its rows.
+_WORK = ("layer_token_evaluations", "forward_tokens", "rows_reused", "rows_computed")
 
 RECIPE = Recipe(
     "steering",
@@ -53,14 +55,15 @@ RECIPE = Recipe(
         CALIBRATION_MODULE,
         GENERATION_MODULE,
         STEERED_SITE_MODULE,
+        "assets.steering.steered_fit",
         "assets.steering.text_plan",
         "assets.steering.judged_labels",
         "assets.steering.judging",
         "assets.steering.judge_prompt",
+        "assets.steering.score_summary",
         "assets.factorization.strength_order",
         "assets.labels.call_costs",
         "assets.labels.call_records",
-        "assets.shared.covered_mean",
         "assets.shared.feature_limit",
     ),
     uses_model=True,
@@ -71,9 +74,7 @@ SUMMARIES_RECIPE = Recipe(
     stage="steering",
     tables=(STEERING_SUMMARIES,),
     inputs=(Input(STEERING_SCORES),),
-    settings=lambda spec: {
-        "steering": spec.study.steering.model_dump(include={"seed", *_OF_INTERVALS})
-    },
+    settings=lambda spec: {"steering": spec.study.steering.model_dump(include={"confidence"})},
     modules=("assets.steering.summaries",),
 )
 JUDGE_FREE_RECIPE = Recipe(
@@ -92,8 +93,10 @@ JUDGE_FREE_RECIPE = Recipe(
             VOCAB_PROJECTION, columns=("feature_id", "sign", "rank_in_sign", "token_id", "token")
         ),
     ),
-    settings=lambda spec: {"steering": spec.study.steering.model_dump(include={"neutral_prompts"})},
-    modules=(JUDGE_FREE_MODULE, STEERED_SITE_MODULE, "assets.labels.chosen_labels"),
+    settings=lambda spec: {
+        "steering": spec.study.steering.model_dump(include={"neutral_prompts", "judged_labels"})
+    },
+    modules=(JUDGE_FREE_MODULE, STEERED_SITE_MODULE, "assets.steering.judged_labels"),
     uses_model=True,
 )
 RECIPES = (RECIPE, SUMMARIES_RECIPE, JUDGE_FREE_RECIPE)
@@ -121,16 +124,12 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
     from assets.factorization.strength_order import strongest_features
     from assets.labels.call_costs import cost_summary
     from assets.labels.call_records import llm_calls_frame
-    from assets.shared.covered_mean import covered_mean
     from assets.shared.feature_limit import feature_limit
-    from assets.steering.calibration import calibrate_strengths
-    from assets.steering.forward_count import count_forward_tokens
-    from assets.steering.generation import SamplingSettings, generate_steered
     from assets.steering.judged_labels import labels_to_judge
     from assets.steering.judging import judge_texts
     from assets.steering.plots import kl_plot
-    from assets.steering.steered_site import steered_directions, steered_site
-    from assets.steering.text_plan import plan_texts, texts_frame
+    from assets.steering.score_summary import score_summary
+    from assets.steering.steered_fit import SteeredFit
 
     spec = run.fit()
     config = spec.study.steering
@@ -142,76 +141,32 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
     )
     row_of = {feature_id: row for row, feature_id in enumerate(fitted.feature_ids)}
     rows = [row_of[feature_id] for feature_id in feature_ids]
-    fitted_at = spec.site.activation_site
-    site = steered_site(subject.model, fitted_at)
-    directions = steered_directions(
-        subject.model, fitted_at, fitted.dictionary[rows].to(subject.device)
+    steered = SteeredFit(
+        subject.model,
+        subject.tokenizer,
+        (subject.revision, subject.dtype),
+        spec.site.activation_site,
+        feature_ids,
+        fitted.dictionary[rows].to(subject.device),
+        config,
     )
-    prompt_ids = [subject.tokenizer(prompt)["input_ids"] for prompt in config.neutral_prompts]
-    promoted = run.lake.read(VOCAB_PROJECTION, spec.partition).filter(sign="+")
-    own_tokens = {
-        feature_id: ids
-        for (feature_id,), ids in (
-            (key, group["token_id"].head(10).to_list())
-            for key, group in promoted.group_by("feature_id", maintain_order=True)
-        )
-    }
-
-    # Judging is no part of these: a new judge leaves strengths and texts as they are.
-    model_identity = (subject.revision, subject.dtype, site.key)
     with Progress(run.log, "calibration", 0, "strengths") as progress:
-        calibration = calibrate_strengths(
-            subject.model,
-            site,
-            directions,
-            feature_ids=feature_ids,
-            signs=config.signs,
-            target_kl_nats=config.target_kl_nats,
-            prompt_ids=prompt_ids,
-            tolerance=config.tolerance,
-            max_evaluations=config.max_evaluations,
-            max_strength_ratio=config.max_strength_ratio,
-            own_tokens=own_tokens,
-            made_by=(code_version("steering", (CALIBRATION_MODULE,)), *model_identity),
+        calibration = steered.calibrate(
+            run.lake.read(VOCAB_PROJECTION, spec.partition),
+            code=code_version("steering", (CALIBRATION_MODULE,)),
             previous=run.lake.read(CALIBRATIONS, spec.partition),
             on_progress=progress.reach,
         )
-    settings = SamplingSettings(
-        max_new_tokens=config.max_new_tokens,
-        top_k=config.top_k,
-        top_p=config.top_p,
-        temperature=config.temperature,
-        batch_rows=config.batch_rows,
-    )
-    plan = plan_texts(
-        calibration.rows,
-        dict(zip(feature_ids, directions, strict=True)),
-        prompts=config.neutral_prompts,
-        prompt_ids=prompt_ids,
-        n_texts=config.n_texts,
-        seed=config.seed,
-        settings=settings,
-        made_by=(code_version("steering", (GENERATION_MODULE,)), *model_identity),
-        previous=run.lake.read(STEERED_TEXTS, spec.partition),
-    )
-    with (
-        Progress(run.log, "steered texts", len(plan.to_generate), "texts") as progress,
-        count_forward_tokens(subject.model) as of_texts,
-    ):
-        texts = texts_frame(
-            plan,
-            generate_steered(
-                subject.model,
-                subject.tokenizer,
-                site,
-                plan.to_generate,
-                settings,
-                on_progress=progress.reach,
-            ),
+    with Progress(run.log, "steered texts", 0, "texts") as progress:
+        texts = steered.write_texts(
+            calibration.rows,
+            code=code_version("steering", (GENERATION_MODULE,)),
+            previous=run.lake.read(STEERED_TEXTS, spec.partition),
+            on_progress=progress.reach,
         )
     with Progress(run.log, "judging", 0, "calls") as progress:
         scores, replies = judge_texts(
-            texts,
+            texts.rows,
             labels_to_judge(run.lake.read(LABELS, spec.partition)),
             run.chat_model("judge_llm", progress.reach),
             judge=config.judge,
@@ -220,34 +175,18 @@ def _steer(run: StageRun) -> Iterator[dg.MaterializeResult]:
         )
     norm = calibration.median_activation_norm
     yield from run.write(
-        {CALIBRATIONS: calibration.rows, STEERED_TEXTS: texts, STEERING_SCORES: scores},
+        {CALIBRATIONS: calibration.rows, STEERED_TEXTS: texts.rows, STEERING_SCORES: scores},
         side_frames={LLM_CALLS: llm_calls_frame(replies, purpose="steering_judge")},
         metadata={
             CALIBRATIONS.name: {
-                "layer_token_evaluations": calibration.layer_token_evaluations,
-                "forward_tokens": calibration.forward_tokens,
-                "rows_reused": calibration.rows_reused,
-                "rows_computed": calibration.rows_computed,
+                **{name: getattr(calibration, name) for name in _WORK},
                 **({} if norm is None else {"median_activation_norm": norm}),
                 "kl_against_strength": dg.MetadataValue.md(
                     kl_plot(calibration.curve, calibration.rows, config.target_kl_nats)
                 ),
             },
-            STEERED_TEXTS.name: {
-                "layer_token_evaluations": subject.n_layers * of_texts.n_tokens,
-                "forward_tokens": of_texts.n_tokens,
-                "rows_reused": plan.rows_reused,
-                "rows_computed": plan.rows_computed,
-            },
-            STEERING_SCORES.name: {
-                **cost_summary(replies),
-                "mean_score_by_sign": {
-                    f"{sign} {kind}": covered_mean(rows, "score")
-                    for (sign, kind), rows in scores.sort("sign", "label_kind").group_by(
-                        "sign", "label_kind", maintain_order=True
-                    )
-                },
-            },
+            STEERED_TEXTS.name: {name: getattr(texts, name) for name in _WORK},
+            STEERING_SCORES.name: {**cost_summary(replies), **score_summary(scores)},
         },
     )
 
@@ -271,9 +210,7 @@ def _summarize(run: StageRun) -> Iterator[dg.MaterializeResult]:
     spec = run.fit()
     config = spec.study.steering
     scores = run.lake.read(STEERING_SCORES, spec.partition)
-    frame = steering_summaries(
-        scores, n_bootstrap=config.n_bootstrap, confidence=config.confidence, seed=config.seed
-    )
+    frame = steering_summaries(scores, confidence=config.confidence)
     yield from run.write(
         {STEERING_SUMMARIES: frame},
         metadata={
@@ -302,40 +239,33 @@ def judge_free_assets(
 
 
 def _score_without_judge(run: StageRun) -> Iterator[dg.MaterializeResult]:
-    from assets.labels.chosen_labels import chosen_labels
     from assets.steering.input_score import first_tokens, input_scores
-    from assets.steering.judge_free import FeatureTokens, judge_free_scores
+    from assets.steering.judge_free import judge_free_scores
+    from assets.steering.judged_labels import kinds_by_sign, labels_to_judge
     from assets.steering.label_logprob import label_token_ids
     from assets.steering.steered_site import steered_directions, steered_site
 
     spec = run.fit()
+    config = spec.study.steering
     subject = run.subject()
     fitted = run.fitted(spec)
     fitted_at = spec.site.activation_site
     directions = steered_directions(subject.model, fitted_at, fitted.dictionary.to(subject.device))
     calibrations = run.lake.read(CALIBRATIONS, spec.partition)
     projection = run.lake.read(VOCAB_PROJECTION, spec.partition)
-    labels = {
-        feature_id: FeatureTokens(
-            chosen.label,
-            chosen.kind,
-            () if chosen.label is None else label_token_ids(subject.tokenizer, chosen.label),
-            chosen.reason,
-        )
-        for feature_id, chosen in chosen_labels(run.lake.read(LABELS, spec.partition)).items()
-    }
+    labels = labels_to_judge(run.lake.read(LABELS, spec.partition))
+    texts = {one.label for one in labels.values() if one.label is not None}
     with Progress(run.log, "judge-free scores", len(calibrations), "rows") as progress:
         scored = judge_free_scores(
             subject.model,
             steered_site(subject.model, fitted_at),
             calibrations,
             dict(zip(fitted.feature_ids, directions, strict=True)),
-            prompt_ids=[
-                subject.tokenizer(prompt)["input_ids"]
-                for prompt in spec.study.steering.neutral_prompts
-            ],
+            prompt_ids=[subject.tokenizer(p)["input_ids"] for p in config.neutral_prompts],
             own_tokens=first_tokens(projection),
             labels=labels,
+            label_ids={label: label_token_ids(subject.tokenizer, label) for label in texts},
+            kinds=kinds_by_sign(config.judged_labels, set(calibrations["sign"])),
             input_scores=input_scores(run.lake.read(CONTEXTS, spec.partition), projection),
             made_by=(
                 code_version("steering", (JUDGE_FREE_MODULE,)),
@@ -347,14 +277,7 @@ def _score_without_judge(run: StageRun) -> Iterator[dg.MaterializeResult]:
         )
     yield from run.write(
         {JUDGE_FREE_SCORES: scored.rows},
-        metadata={
-            JUDGE_FREE_SCORES.name: {
-                "layer_token_evaluations": scored.layer_token_evaluations,
-                "forward_tokens": scored.forward_tokens,
-                "rows_reused": scored.rows_reused,
-                "rows_computed": scored.rows_computed,
-            }
-        },
+        metadata={JUDGE_FREE_SCORES.name: {name: getattr(scored, name) for name in _WORK}},
     )
 
 

@@ -75,12 +75,13 @@ STEERING_SUMMARIES = Table(
         Column(
             "gain_low",
             "DOUBLE",
-            "Lower end of the gain's bootstrap interval over text numbers, the chosen settings "
-            "held fixed; NULL for fewer than two texts",
-            "-2..2",
+            "Lower end of the gain's t interval over text numbers, the chosen settings held fixed; "
+            "NULL for one text, texts all alike, and best_kl: its setting is chosen on the very "
+            "scores that it averages, so its gain is above 0 by luck too",
+            "of the score",
             nullable=True,
         ),
-        Column("gain_high", "DOUBLE", "Its upper end", "-2..2", nullable=True),
+        Column("gain_high", "DOUBLE", "Its upper end", "of the score", nullable=True),
         Column(
             "chosen_sign",
             "VARCHAR",
@@ -141,8 +142,9 @@ JUDGE_FREE_SCORES = Table(
     stage="steering",
     description=(
         "What steering does, without a judge: input and output score (Arad et al., arXiv "
-        "2505.20063) and the log-probability added to the label, one row a calibrated feature, "
-        "sign and target KL"
+        "2505.20063) and the log-probability added to the label; one row a calibrated feature, "
+        "sign, target KL and kind of label that steered texts are judged on "
+        "(steering.judged_labels), alike but for the label"
     ),
     columns=(
         SITE,
@@ -189,13 +191,19 @@ JUDGE_FREE_SCORES = Table(
         ),
         Column("n_own_tokens", "INTEGER", "Projected tokens that there are", minimum=0),
         Column("label", "VARCHAR", "The label whose tokens are scored", nullable=True),
-        Column("label_kind", "VARCHAR", "Which of the feature's labels that is", nullable=True),
+        Column(
+            "label_kind",
+            "VARCHAR",
+            "Which of the feature's labels that is, as in steering_scores: input; output (sign +) "
+            "or output_minus (sign -). In rows from before 0.7.0 the one that stood for the "
+            "feature, whatever the sign: input, output, combined or token_summary; NULL without",
+            nullable=True,
+        ),
         Column(
             "label_logprob_gain",
             "DOUBLE",
             "log p(label's tokens after a neutral prompt) steered minus base, teacher-forced, mean "
-            "over prompts and tokens; times n_label_tokens: of the whole label, which "
-            "is the same one for both signs",
+            "over prompts and tokens; times n_label_tokens: of the whole label",
             "nats/token",
             nullable=True,
         ),
@@ -203,6 +211,6 @@ JUDGE_FREE_SCORES = Table(
         ROW_FINGERPRINT,
         *status_columns("ok; partial: some score is NULL; none: all are"),
     ),
-    key=("site", "fit", "feature_id", "sign", "target_kl_nats"),
+    key=("site", "fit", "feature_id", "sign", "target_kl_nats", "label_kind"),
     partition_by=("site", "fit"),
 )

@@ -63,10 +63,10 @@ def input_scores(
     return found
 
 
-def first_tokens(projection: pl.DataFrame) -> dict[tuple[int, str], list[int]]:
-    """Ids of the projection's first N_TOKENS, by feature and sign; with the column token_id."""
+def first_tokens(projection: pl.DataFrame, n: int = N_TOKENS) -> dict[tuple[int, str], list[int]]:
+    """Ids of the projection's first `n` tokens, by feature and sign; with the column token_id."""
     groups = (
-        projection.filter(pl.col("rank_in_sign") < N_TOKENS)
+        projection.filter(pl.col("rank_in_sign") < n)
         .sort("feature_id", "sign", "rank_in_sign")
         .group_by("feature_id", "sign", maintain_order=True)
         .agg("token_id")

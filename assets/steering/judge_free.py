@@ -2,7 +2,8 @@
 
 Input score (input_score.py), output score (output_score.py) and what steering adds to the label's
 own tokens (label_logprob.py), at the calibrated strength. Null controls take the same path, so
-their rows say what such numbers are worth.
+their rows say what such numbers are worth. The label is the one that a judge of these texts is
+asked about, by kind and sign (judged_labels.py); each kind gives a row, equal in the other scores.
 
 What the model computed is taken over from previous rows of the same fingerprint: a new label costs
 its own feature's rows alone, and calibrations nothing.
@@ -27,6 +28,7 @@ from assets.steering.calibration import SIGN_FACTORS
 from assets.steering.feature_tables import JUDGE_FREE_SCORES
 from assets.steering.forward_count import count_forward_tokens
 from assets.steering.input_score import FEWEST_CONTEXTS, InputScore
+from assets.steering.judged_labels import ConceptLabel, Labels, label_of
 from assets.steering.label_logprob import label_logprob_gains
 from assets.steering.output_score import mean_output_scores
 
@@ -34,16 +36,6 @@ Progress = Callable[[int, int], None]
 # What the model computes; all else is put together anew.
 _COMPUTED = ("output_score", "output_score_base", "label_logprob_gain")
 _MEASURES = ("input_score", "output_score", "label_logprob_gain")
-
-
-@dataclass(frozen=True)
-class FeatureTokens:
-    """A feature's label with its tokens, or the reason for none."""
-
-    label: str | None
-    label_kind: str | None
-    label_ids: tuple[int, ...] = ()
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +51,20 @@ class JudgeFreeRun:
 
 @dataclass(frozen=True, eq=False)
 class _Case:
-    """One calibrated row with what it is scored by."""
+    """One calibrated row with what it is scored by; `label_ids` are the label's tokens."""
 
     calibration: Mapping[str, Any]
     vector: Float[Tensor, " d"] | None
     own_tokens: tuple[int, ...]
-    label: FeatureTokens
+    label: ConceptLabel
+    label_ids: tuple[int, ...]
     fingerprint: str | None
+
+    @property
+    def steered_by(self) -> tuple[int, str, float]:
+        """What tells its vector from others: feature, sign and target KL."""
+        row = self.calibration
+        return row["feature_id"], row["sign"], row["target_kl_nats"]
 
 
 def judge_free_scores(
@@ -76,24 +75,29 @@ def judge_free_scores(
     *,
     prompt_ids: Sequence[Sequence[int]],
     own_tokens: Mapping[tuple[int, str], Sequence[int]],
-    labels: Mapping[int, FeatureTokens],
+    labels: Labels,
+    label_ids: Mapping[str, Sequence[int]],
+    kinds: Mapping[str, Sequence[str]],
     input_scores: Mapping[tuple[int, str], InputScore],
     batch_rows: int = 16,
     made_by: Sequence[str] = (),
     previous: pl.DataFrame | None = None,
     on_progress: Progress | None = None,
 ) -> JudgeFreeRun:
-    """A row for each of `calibrations` (of one fit), whatever came of it.
+    """A row for each of `calibrations` (of one fit) and kind of label, whatever came of it.
 
     `directions` maps feature ids to unit directions; `own_tokens` maps (feature, sign) to the first
-    tokens of that direction's vocabulary projection. `made_by` is what else decides the numbers
-    (code version, model revision, dtype); rows of `previous` (of the table) made from the same are
-    taken over. `on_progress` gets (rows scored, rows to score).
+    tokens of that direction's vocabulary projection; `kinds` maps signs to the kinds of label that
+    are scored (kinds_by_sign); `label_ids` maps the text of each of `labels` to its tokens.
+    `made_by` is what else decides the numbers (code version, model revision, dtype); rows of
+    `previous` (of the table) made from the same are taken over. `on_progress` gets (rows scored,
+    rows to score).
     """
     common = (*made_by, site.key, batch_rows, repr([list(ids) for ids in prompt_ids]))
     cases = [
-        _case(row, directions, own_tokens, labels, common)
+        _case(row, directions, own_tokens, label, label_ids, common)
         for row in calibrations.iter_rows(named=True)
+        for label in (label_of(labels, row["feature_id"], kind) for kind in kinds[row["sign"]])
     ]
     wanted = {case.fingerprint: case for case in cases if case.fingerprint is not None}
     kept = reusable_rows(JUDGE_FREE_SCORES.empty() if previous is None else previous, wanted)
@@ -123,14 +127,15 @@ def _case(
     row: Mapping[str, Any],
     directions: Mapping[int, Tensor],
     own_tokens: Mapping[tuple[int, str], Sequence[int]],
-    labels: Mapping[int, FeatureTokens],
+    label: ConceptLabel,
+    label_ids: Mapping[str, Sequence[int]],
     common: Sequence[Any],
 ) -> _Case:
     feature_id, sign = row["feature_id"], row["sign"]
     own = tuple(own_tokens.get((feature_id, sign), ()))
-    label = labels.get(feature_id, FeatureTokens(None, None, reason="no label"))
-    if row["strength"] is None or not (own or label.label_ids):
-        return _Case(row, None, own, label, None)
+    ids = () if label.label is None else tuple(label_ids[label.label])
+    if row["strength"] is None or not (own or ids):
+        return _Case(row, None, own, label, ids, None)
     direction = directions[feature_id]
     made_from = row_fingerprint(
         *common,
@@ -138,9 +143,10 @@ def _case(
         sign,
         row["strength"],
         np.array(own, dtype=np.int64),
-        np.array(label.label_ids, dtype=np.int64),
+        np.array(ids, dtype=np.int64),
     )
-    return _Case(row, direction * (SIGN_FACTORS[sign] * row["strength"]), own, label, made_from)
+    vector = direction * (SIGN_FACTORS[sign] * row["strength"])
+    return _Case(row, vector, own, label, ids, made_from)
 
 
 def _compute(
@@ -154,20 +160,26 @@ def _compute(
     """What the model says of each case, by fingerprint, and the layer-token evaluations."""
     suffix = SuffixForward(model, site, prompt_ids)
     found: dict[str, dict[str, float | None]] = {name: dict.fromkeys(_COMPUTED) for name in cases}
-    with_tokens = [name for name, case in cases.items() if case.own_tokens]
-    if with_tokens:
+    # Rows that differ by their label alone have one output score.
+    by_vector: dict[tuple[int, str, float], list[str]] = {}
+    for name, case in cases.items():
+        if case.own_tokens:
+            by_vector.setdefault(case.steered_by, []).append(name)
+    if by_vector:
+        one_of_each = [names[0] for names in by_vector.values()]
         scores = mean_output_scores(
             suffix,
-            _vectors(cases, with_tokens),
-            [cases[name].own_tokens for name in with_tokens],
+            _vectors(cases, one_of_each),
+            [cases[name].own_tokens for name in one_of_each],
             batch_rows,
         )
-        for name, (steered, base) in zip(with_tokens, scores, strict=True):
-            found[name] |= {"output_score": steered, "output_score_base": base}
+        for names, (steered, base) in zip(by_vector.values(), scores, strict=True):
+            for name in names:
+                found[name] |= {"output_score": steered, "output_score_base": base}
     n_evaluated = suffix.layer_token_evaluations
     by_label: dict[tuple[int, ...], list[str]] = {}
     for name, case in cases.items():
-        by_label.setdefault(case.label.label_ids, []).append(name)
+        by_label.setdefault(case.label_ids, []).append(name)
     n_done = 0
     for label_ids, names in by_label.items():
         if label_ids:
@@ -206,8 +218,8 @@ def _row(
         "n_contexts": None if read is None else read.n_contexts,
         "n_own_tokens": len(case.own_tokens),
         "label": case.label.label,
-        "label_kind": case.label.label_kind,
-        "n_label_tokens": len(case.label.label_ids),
+        "label_kind": case.label.kind,
+        "n_label_tokens": len(case.label_ids),
         "row_fingerprint": case.fingerprint,
         **{name: values[name] for name in _COMPUTED},
     }
@@ -232,6 +244,6 @@ def _why(case: _Case, read: InputScore | None, missing: Sequence[str]) -> list[s
         return [*reasons, f"{what}: {why}"]
     if not case.own_tokens:
         reasons.append("output_score: no vocabulary projection")
-    if not case.label.label_ids:
+    if not case.label_ids:
         reasons.append(f"label_logprob_gain: {case.label.reason or 'the label has no tokens'}")
     return reasons

@@ -7,7 +7,8 @@ promotes (label `output`), one that it was subtracted from on that of the tokens
 (`output_minus`). Base texts are judged on each label that steered ones are, so that a gain is over
 the same label.
 
-Input and output ask two questions, so no kind stands in for one that is missing.
+Input and output ask two questions, so no kind stands in for one that is missing. Judge-free scores
+(judge_free.py) are of the same labels.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ def judged_label(kind: pl.Expr) -> pl.Expr:
     """input or output: which of steering.judged_labels a kind of label belongs to."""
     is_output = kind.is_in(list(OUTPUT_OF_SIGN.values()))
     return pl.when(is_output).then(pl.lit("output")).otherwise(kind)
+
+
+def judged_label_of(kind: str | None) -> str | None:
+    """The same of one kind; None of None."""
+    return "output" if kind in OUTPUT_OF_SIGN.values() else kind
 
 
 def _kind(judged: str, sign: str) -> str:

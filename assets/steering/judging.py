@@ -5,9 +5,12 @@ harmonic mean 2cf/(c + f), and 0 where either is 0, as in AxBench (arXiv 2501.17
 kind of label that is judged (judged_labels.py) gives a text a row; its fluency is asked for once.
 A text that the model ended at once shows no concept and is no text: 0 by definition, unasked.
 
-Two ways to read a rating. `json`: the integer that the judge writes. `graded`: the expected rating
-Σ r·p(r) / Σ p(r) under the probabilities of its first answer token, r ∈ {0, 1, 2} (Liu et al.,
-G-Eval, arXiv 2303.16634, sec. 2); it tells texts apart that a small judge would give one number.
+Three ways to read a rating. `json`: the integer that the judge writes. `graded`: the expected
+rating Σ r·p(r) / Σ p(r) under the probabilities of its first answer token, r ∈ {0, 1, 2} (Liu et
+al., G-Eval, arXiv 2303.16634, sec. 2); it tells texts apart that a small judge would give one
+number. With Σ p(r) < MIN_RATING_MASS the judge was about to say something else: no rating.
+`written`: the digit that a graded judge wrote, where its endpoint gives no probabilities. Expected
+and written ratings are not averaged: if one answer has a digit alone, all of a fit are read so.
 A call that failed, or was answered without a rating, gives NULL, a status and a reason, never 0.
 """
 
@@ -17,26 +20,34 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
-from assets.labels.judging import MIN_ANSWER_MASS
 from assets.shared.chat import Chat, ChatReply, ChatRequest
 from assets.steering.judge_prompt import RATINGS, Judge
 from assets.steering.judged_labels import ConceptLabel, Labels, kinds_by_sign, label_of
 from assets.steering.prompts import CONCEPT_PROMPT, FLUENCY_PROMPT
 from assets.steering.tables import BASE_SIGN, EMPTY, NOT_REACHED, STEERING_SCORES
 
+# How ratings are read: as the judge was asked for them, or, of a graded one, its digits alone.
+Reading = Literal["graded", "json", "written"]
+# SmolLM2-135M-Instruct has 0.65 to 0.98 on 0, 1 and 2 (330 ratings of a demo's texts, median 0.92).
+MIN_RATING_MASS = 0.5
 _KEY = ("feature_id", "sign", "target_kl_nats", "text_index")
 
 
 @dataclass(frozen=True)
 class Rating:
-    """One rating between 0 and 2, or None and the reason for it."""
+    """One rating between 0 and 2, or None and the reason for it.
+
+    `answer_mass` is the share of the first answer token's probability on 0, 1 and 2; None where no
+    probabilities are known.
+    """
 
     value: float | None
     reason: str | None = None
+    answer_mass: float | None = None
 
 
 def harmonic_mean(concept: float, fluency: float) -> float:
@@ -48,11 +59,24 @@ def harmonic_mean(concept: float, fluency: float) -> float:
     return 2 * concept * fluency / (concept + fluency)
 
 
-def read_rating(reply: ChatReply, judge: Judge) -> Rating:
-    """The rating in a reply, read as the judge was asked to give it."""
+def reading_of(replies: Sequence[ChatReply], judge: Judge) -> Reading:
+    """How all `replies` of a fit are read: `written` where one has a digit and no probabilities."""
+    if judge == "graded" and any(_is_digit_alone(reply) for reply in replies):
+        return "written"
+    return judge
+
+
+def read_rating(reply: ChatReply, reading: Reading) -> Rating:
+    """The rating in a reply, read in one of the three ways."""
     if reply.status != "ok":
         return Rating(None, reply.reason or "the call failed without a reason")
-    return _graded(reply) if judge == "graded" else _written(reply)
+    match reading:
+        case "graded":
+            return _graded(reply)
+        case "written":
+            return _digit(reply)
+        case "json":
+            return _in_json(reply)
 
 
 def build_requests(
@@ -89,8 +113,10 @@ def score_texts(
             f"{len(replies)} replies for {len(requests)} judge requests; expected one each"
         )
     answers = {_identity(request): reply for request, reply in zip(requests, replies, strict=True)}
+    reading = reading_of(replies, judge)
     rows = [
-        _score_row(row, label, answers, judge) for row, label in _to_judge(texts, labels, judged)
+        _score_row(row, label, answers, judge, reading)
+        for row, label in _to_judge(texts, labels, judged)
     ]
     schema = {
         c.name: c.polars_type
@@ -149,9 +175,10 @@ def _score_row(
     label: ConceptLabel,
     answers: Mapping[str, ChatReply],
     judge: Judge,
+    reading: Reading,
 ) -> dict[str, Any]:
     scored: dict[str, Any] = {name: row[name] for name in _KEY}
-    scored |= {"label": label.label, "label_kind": label.kind, "judge": judge}
+    scored |= {"label": label.label, "label_kind": label.kind, "judge": reading}
     if label.label is None:
         return scored | {"status": "not_attempted", "reason": label.reason}
     if row["status"] == EMPTY:
@@ -164,8 +191,9 @@ def _score_row(
     failures: list[str] = []
     for part, request in zip(("concept", "fluency"), requests, strict=True):
         reply = answers[_identity(request)]
-        rating = read_rating(reply, judge)
+        rating = read_rating(reply, reading)
         scored[f"{part}_rating"] = rating.value
+        scored[f"{part}_answer_mass"] = rating.answer_mass
         scored[f"{part}_reply"] = reply.text
         scored[f"{part}_request_hash"] = reply.request_hash
         if rating.value is None:
@@ -176,34 +204,65 @@ def _score_row(
     return scored | {"status": "ok", "score": score}
 
 
-def _graded(reply: ChatReply) -> Rating:
-    if not reply.first_token_logprobs:
-        return Rating(
-            None,
-            "the endpoint gave no token probabilities, which graded judging reads; "
-            "set the study's steering.judge to json",
-        )
-    mass = dict.fromkeys(RATINGS, 0.0)
+def _is_digit_alone(reply: ChatReply) -> bool:
+    """A rating without probabilities; other words without them tell nothing of the endpoint."""
+    is_alone = reply.status == "ok" and not reply.first_token_logprobs
+    return is_alone and _digit(reply).value is not None
+
+
+def _mass(reply: ChatReply) -> dict[int, float]:
+    """Probability of each rating as the first answer token."""
+    mass: dict[int, float] = dict.fromkeys(RATINGS, 0.0)
     for token, logprob in reply.first_token_logprobs.items():
         for rating in RATINGS:
             if token.strip() == str(rating):
                 mass[rating] += math.exp(logprob)
-    total = sum(mass.values())
-    if total < MIN_ANSWER_MASS:
+    return mass
+
+
+def _answer_mass(reply: ChatReply) -> float | None:
+    """Capped at 1, which rounded log-probabilities can exceed."""
+    return min(sum(_mass(reply).values()), 1.0) if reply.first_token_logprobs else None
+
+
+def _graded(reply: ChatReply) -> Rating:
+    share = _answer_mass(reply)
+    if share is None:
         return Rating(
             None,
-            f"the judge put {total:.3f} of its probability on the ratings 0, 1, 2; "
-            f"expected at least {MIN_ANSWER_MASS}",
+            "expected a rating of 0, 1 or 2 with token probabilities, found "
+            f"{_shown(reply)} without any",
         )
-    return Rating(sum(rating * share for rating, share in mass.items()) / total)
+    if share < MIN_RATING_MASS:
+        return Rating(
+            None,
+            f"the judge put {share:.3f} of its probability on the ratings 0, 1, 2, expected at "
+            f"least {MIN_RATING_MASS}; where many texts say so, set the study's steering.judge to "
+            "json, or another judge",
+            share,
+        )
+    mass = _mass(reply)
+    expected = sum(rating * p for rating, p in mass.items()) / sum(mass.values())
+    return Rating(expected, answer_mass=share)
 
 
-def _written(reply: ChatReply) -> Rating:
+def _digit(reply: ChatReply) -> Rating:
+    written, share = (reply.text or "").strip(), _answer_mass(reply)
+    if written not in map(str, RATINGS):
+        return Rating(None, f"expected a rating of 0, 1 or 2, found {_shown(reply)}", share)
+    return Rating(float(written), answer_mass=share)
+
+
+def _in_json(reply: ChatReply) -> Rating:
     try:
         answer = json.loads(reply.text or "")
     except json.JSONDecodeError:
-        return Rating(None, f"expected JSON with a rating, found {(reply.text or '')[:80]!r}")
+        return Rating(None, f"expected JSON with a rating, found {_shown(reply)}")
     rating = answer.get("rating") if isinstance(answer, dict) else None
     if isinstance(rating, bool) or rating not in RATINGS:
-        return Rating(None, f"expected a rating of 0, 1 or 2, found {(reply.text or '')[:80]!r}")
+        return Rating(None, f"expected a rating of 0, 1 or 2, found {_shown(reply)}")
     return Rating(float(rating))
+
+
+def _shown(reply: ChatReply) -> str:
+    return repr((reply.text or "")[:80])

@@ -10,6 +10,7 @@ Which vectors are tried is calibration.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,31 +22,47 @@ from assets.activations.sites import ActivationSite
 from assets.activations.suffix_forward import PromptGroup, SuffixForward
 
 
-def mean_kl(suffix: SuffixForward, vectors: Float[Tensor, "n d"], batch_rows: int) -> list[float]:
-    """Mean over the prompts of KL(base ‖ steered) at the last token, in nats, for each vector."""
-    total = torch.zeros(len(vectors), dtype=torch.float64)
-    for rows, group, which, logits in evaluations(suffix, vectors, batch_rows):
-        base = group.base_logits[which].log_softmax(-1)
-        steered = logits.log_softmax(-1)
-        kl = (base.exp() * (base - steered)).sum(-1)
-        total.index_add_(0, rows, kl.double().cpu())
-    # Rounding can leave a KL of nearly 0 a hair below it.
-    return [max(kl, 0.0) if kl == kl else kl for kl in (total / suffix.n_prompts).tolist()]
+@dataclass(frozen=True)
+class NextTokenChange:
+    """Of one vector: KL in nats; the gain in log-probability of its tokens, None without any."""
+
+    kl_nats: float
+    token_gain: float | None
 
 
-def mean_token_gain(
+def next_token_changes(
     suffix: SuffixForward,
     vectors: Float[Tensor, "n d"],
     tokens: Sequence[Sequence[int]],
     batch_rows: int,
-) -> list[float]:
-    """Mean over prompts and over `tokens[i]` of log p_steered − log p_base, for each vector."""
-    total = torch.zeros(len(vectors), dtype=torch.float64)
+) -> list[NextTokenChange]:
+    """What each vector changes, in one pass over the prompts.
+
+    KL(base ‖ steered) at the last token, mean over the prompts; and the mean over the prompts and
+    over `tokens[i]` of log p_steered − log p_base.
+    """
+    kls = torch.zeros(len(vectors), dtype=torch.float64)
+    gains = torch.zeros(len(vectors), dtype=torch.float64)
     for rows, group, which, logits in evaluations(suffix, vectors, batch_rows):
-        gains = logits.log_softmax(-1) - group.base_logits[which].log_softmax(-1)
-        for row, gain in zip(rows.tolist(), gains, strict=True):
-            total[row] += gain[list(tokens[row])].double().mean().cpu()
-    return (total / suffix.n_prompts).tolist()
+        base = group.base_logits[which].log_softmax(-1)
+        difference = logits.log_softmax(-1) - base
+        kls.index_add_(0, rows, -(base.exp() * difference).sum(-1).double().cpu())
+        for row, change in zip(rows.tolist(), difference, strict=True):
+            if tokens[row]:
+                gains[row] += change[list(tokens[row])].double().mean().cpu()
+    # Rounding can leave a KL of nearly 0 a hair below it.
+    mean_kls = [max(kl, 0.0) if kl == kl else kl for kl in (kls / suffix.n_prompts).tolist()]
+    mean_gains = (gains / suffix.n_prompts).tolist()
+    return [
+        NextTokenChange(kl, gain if own else None)
+        for kl, gain, own in zip(mean_kls, mean_gains, tokens, strict=True)
+    ]
+
+
+def mean_kl(suffix: SuffixForward, vectors: Float[Tensor, "n d"], batch_rows: int) -> list[float]:
+    """Mean over the prompts of KL(base ‖ steered) at the last token, in nats, for each vector."""
+    changes = next_token_changes(suffix, vectors, [()] * len(vectors), batch_rows)
+    return [change.kl_nats for change in changes]
 
 
 @torch.no_grad()

@@ -15,8 +15,12 @@ settings of one sign ("either": of both), the three poolings are
 A setting is chosen only if at least half of the texts that it is chosen on were judged: the best of
 few texts is luck. The gain is the mean over the texts used of s(c, i) less the score of base text i
 for the label that c is judged on; a text whose base text was not judged is left out of the gain.
-Intervals are percentile bootstraps over text numbers (steered and base text are drawn together),
-the chosen settings held fixed. A text that was not judged is left out and counted, never 0.
+Intervals are t intervals over text numbers of the gain within a text, since the settings of a text
+and its base text share prompt and seed (assets/shared/small_sample_intervals.py). There is none for
+one text or texts all alike, and none for best_kl: its setting is chosen on the very scores that it
+averages, so that its gain is above 0 by luck, which no interval around it takes back. That of
+best_kl_held_out holds the chosen settings fixed.
+A text that was not judged is left out and counted, never 0.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
+from assets.shared.small_sample_intervals import ratio_of, t_interval
 from assets.steering.feature_tables import STEERING_SUMMARIES
 from assets.steering.judged_labels import judged_label
 from assets.steering.tables import BASE_SIGN
@@ -69,9 +74,7 @@ class _Pooled:
     chosen: tuple[_Setting, ...]
 
 
-def steering_summaries(
-    scores: pl.DataFrame, *, n_bootstrap: int, confidence: float, seed: int
-) -> pl.DataFrame:
+def steering_summaries(scores: pl.DataFrame, *, confidence: float) -> pl.DataFrame:
     """Rows of `steering_summaries` without partition columns.
 
     `scores` are the rows of `steering_scores` of one fit. Each feature gets a row for every judged
@@ -84,19 +87,16 @@ def steering_summaries(
         .group_by("feature_id", "judged", maintain_order=True)
     ):
         named = dict(zip(("feature_id", "label_kind"), key, strict=True))
-        rows += [named | row for row in _feature_rows(group, n_bootstrap, confidence, seed)]
+        rows += [named | row for row in _feature_rows(group, confidence)]
     schema = STEERING_SUMMARIES.empty().drop(STEERING_SUMMARIES.partition_by).schema
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _feature_rows(
-    rows: pl.DataFrame, n_bootstrap: int, confidence: float, seed: int
-) -> list[dict[str, Any]]:
+def _feature_rows(rows: pl.DataFrame, confidence: float) -> list[dict[str, Any]]:
     """Rows of one feature and judged label, without these."""
     steered = rows.filter(pl.col("sign") != BASE_SIGN)
     numbers = sorted(rows["text_index"].unique().to_list())
     every = _settings(steered, rows.filter(sign=BASE_SIGN), numbers)
-    draws = _draws(len(numbers), n_bootstrap, seed)
     signs = [*sorted({sign for sign, _ in every.names}), EITHER]
     made = []
     for sign in signs:
@@ -110,7 +110,7 @@ def _feature_rows(
             pooled = _pool(settings, np.array(numbers), pooling)
             row = {"sign": sign, "pooling": pooling, "label": _label(settings, pooled)}
             row |= coverage
-            row |= _measured(settings, pooled, draws, confidence)
+            row |= _measured(settings, pooled, None if pooling == "best_kl" else confidence)
             compared = pooled.is_used & ~np.isnan(settings.base)
             notes = _notes(pooled, np.array(numbers), compared, pooling)
             made.append(row | _status(row, asked, pooling, notes))
@@ -178,12 +178,8 @@ def _pool(settings: _Settings, numbers: Int[np.ndarray, " n_texts"], pooling: st
     return _Pooled(is_used, tuple(settings.names[i] for i in chosen if is_used[i].any()))
 
 
-def _measured(
-    settings: _Settings,
-    pooled: _Pooled,
-    draws: Float[np.ndarray, "n_bootstrap n_texts"],
-    confidence: float,
-) -> dict[str, Any]:
+def _measured(settings: _Settings, pooled: _Pooled, confidence: float | None) -> dict[str, Any]:
+    """The pooled numbers; the gain has no interval where `confidence` is None."""
     n_texts = int(pooled.is_used.sum())
     row: dict[str, Any] = {"n_texts": n_texts}
     if not n_texts:
@@ -207,28 +203,13 @@ def _measured(
     gains = settings.scores - settings.base
     row["base_score"] = float(settings.base[compared].mean())
     row["gain"] = float(gains[compared].mean())
-    if len(draws) and compared.any(axis=0).sum() > 1:
-        resampled = _weighted(draws, gains, compared)
-        resampled = resampled[~np.isnan(resampled)]
-        if len(resampled):
-            tail = (1 - confidence) / 2
-            low, high = np.quantile(resampled, [tail, 1 - tail])
-            row |= {"gain_low": float(low), "gain_high": float(high)}
+    if confidence is not None:
+        of_text, n_of_text = np.where(compared, gains, 0.0).sum(axis=0), compared.sum(axis=0)
+        has_any = n_of_text > 0
+        gain = ratio_of(of_text[has_any], n_of_text[has_any].astype(float))
+        low, high = t_interval(gain, confidence) or (None, None)
+        row |= {"gain_low": low, "gain_high": high}
     return row
-
-
-def _weighted(draws: np.ndarray, values: np.ndarray, is_used: np.ndarray) -> np.ndarray:
-    """Mean of the used values in each resample of text numbers; NaN where it drew none."""
-    totals = draws @ np.where(is_used, values, 0.0).sum(axis=0)
-    counts = draws @ is_used.sum(axis=0)
-    return np.divide(totals, counts, out=np.full(len(draws), np.nan), where=counts > 0)
-
-
-def _draws(n_texts: int, n_bootstrap: int, seed: int) -> Float[np.ndarray, "n_bootstrap n_texts"]:
-    if not n_texts or not n_bootstrap:
-        return np.zeros((0, n_texts))
-    generator = np.random.default_rng(seed)
-    return generator.multinomial(n_texts, np.full(n_texts, 1 / n_texts), n_bootstrap).astype(float)
 
 
 def _notes(

@@ -26,6 +26,22 @@ STEERED_AT = Column(
     "older than this column, all added at the kind of `site`",
     nullable=True,
 )
+
+
+def _answer_mass(part: str) -> Column:
+    return Column(
+        f"{part}_answer_mass",
+        "DOUBLE",
+        f"Share of the first answer token's probability on 0, 1 and 2 in {part}_reply; a graded "
+        "rating needs half. NULL where unasked, or no token probabilities were asked for or given, "
+        "and in rows older than this column",
+        "share",
+        nullable=True,
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
 _TEXT_KEY = ("site", "fit", "feature_id", "sign", "target_kl_nats", "text_index")
 # Of the unsteered base texts.
 BASE_SIGN = "0"
@@ -172,11 +188,19 @@ STEERING_SCORES = Table(
             minimum=0.0,
             maximum=2.0,
         ),
+        _answer_mass("concept"),
+        _answer_mass("fluency"),
         Column("concept_reply", "VARCHAR", "The judge's raw reply on the concept", nullable=True),
         Column("fluency_reply", "VARCHAR", "The judge's raw reply on fluency", nullable=True),
         Column("concept_request_hash", "VARCHAR", "llm_calls.request_hash", nullable=True),
         Column("fluency_request_hash", "VARCHAR", "llm_calls.request_hash", nullable=True),
-        Column("judge", "VARCHAR", "graded (expected rating) or json (written rating)"),
+        Column(
+            "judge",
+            "VARCHAR",
+            "How the ratings were read, the same in all rows of a fit. graded: expected rating; "
+            "json: the rating written as JSON; written: the digit that a graded judge wrote, as "
+            "its endpoint gave at least one answer of this fit no token probabilities",
+        ),
         *status_columns(
             "ok (with a reason: an empty text, 0 without asking); not_attempted (no label of the "
             "kind); not_reached (no text); failed"

@@ -16,9 +16,11 @@ def _summaries(rows: FeatureRows) -> list[Step]:
     made = rows.made(STEERING_SUMMARIES)
     steps = []
     for row in rows.rows(STEERING_SUMMARIES):
-        interval = f"{number_text(row['gain_low'])} to {number_text(row['gain_high'])}"
+        interval = ""
+        if row["gain_low"] is not None:
+            interval = f" ({number_text(row['gain_low'])} to {number_text(row['gain_high'])})"
         said = (
-            f"{number_text(row['score'])} of 2, {number_text(row['gain'])} ({interval}) over "
+            f"{number_text(row['score'])} of 2, {number_text(row['gain'])}{interval} over "
             f"unsteered texts, {row['n_judged']} of {row['n_expected']} texts judged"
         )
         judged = "" if row["label_kind"] is None else f"{row['label_kind']} label, "
@@ -31,10 +33,11 @@ def _judge_free(rows: FeatureRows) -> list[Step]:
     made = rows.made(JUDGE_FREE_SCORES)
     steps = []
     for row in rows.rows(JUDGE_FREE_SCORES):
+        which = "label" if row["label_kind"] is None else f"{row['label_kind']} label"
         said = (
             f"input score {number_text(row['input_score'])}, output score "
             f"{number_text(row['output_score'])} (unsteered "
-            f"{number_text(row['output_score_base'])}), label {row['label']!r} "
+            f"{number_text(row['output_score_base'])}), {which} {row['label']!r} "
             f"{number_text(row['label_logprob_gain'])} nats a token"
         )
         text = f"{row['sign']} at {row['target_kl_nats']} nats: {said_of(row, said)}"

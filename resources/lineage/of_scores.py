@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from assets.catalogue.tables import FEATURES
 from assets.detection.tables import CONCEPT_DETECTION, PROBE_SENTENCES
 from assets.faithfulness.tables import FEATURE_FAITHFULNESS
 from assets.labels.tables import LABEL_SCORES
+from assets.steering.feature_tables import STEERING_SUMMARIES
+from assets.steering.judged_labels import judged_label_of
 from assets.steering.tables import CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES
 from resources.lineage.step import FeatureRows, Step, facts_of, number_text, said_of
+
+# The catalogue's name of what steering_summaries says of a label's best setting.
+BEST = {
+    "steering_score": "score",
+    "steering_base_score": "base_score",
+    "steering_gain": "gain",
+    "steering_sign": "chosen_sign",
+    "steering_target_kl_nats": "target_kl_nats",
+}
 
 
 def score_steps(rows: FeatureRows) -> list[Step]:
@@ -50,11 +62,9 @@ def _detection(rows: FeatureRows) -> list[Step]:
         if row["s_cd"] is not None:
             said += f", S_CD {number_text(row['s_cd'])}"
         sources = _probe_steps(rows) if row["source"] == "generated" else ()
-        steps.append(
-            Step(
-                "detection", f"{row['source']}: {said_of(row, said)}", facts_of(row), made, sources
-            )
-        )
+        of_label = "" if row["label_kind"] is None else f" for the {row['label_kind']} label"
+        text = f"{row['source']}{of_label}: {said_of(row, said)}"
+        steps.append(Step("detection", text, facts_of(row), made, sources))
     return steps
 
 
@@ -74,29 +84,66 @@ def _probe_steps(rows: FeatureRows) -> tuple[Step, ...]:
 
 
 def _steering(rows: FeatureRows) -> list[Step]:
-    """Calibrations of every sign and target; texts and ratings of the best, or of them all."""
-    best = next(iter(rows.rows(FEATURES)), {})
-    setting = {"sign": best.get("steering_sign")}
-    setting["target_kl_nats"] = best.get("steering_target_kl_nats")
-    has_best = None not in setting.values()
-    scores = rows.rows(STEERING_SCORES, **(setting if has_best else {}))
-    if not scores:
-        return []
-    texts = rows.rows(STEERED_TEXTS, **(setting if has_best else {}))
-    text_of = {_setting_of(row): row for row in texts}
+    """A step for each label that texts are judged on; the first says how strengths were found."""
+    of_label: dict[str | None, list[dict[str, Any]]] = {}
+    for row in rows.rows(STEERING_SCORES):
+        of_label.setdefault(judged_label_of(row["label_kind"]), []).append(row)
+    best = _best_settings(rows, set(of_label))
+    steps = [
+        _judged_step(rows, judged, ratings, best.get(judged))
+        for judged, ratings in of_label.items()
+    ]
+    if steps:
+        first = steps[0]
+        steps[0] = replace(first, sources=(*_calibrations(rows), *first.sources))
+    return steps
+
+
+def _best_settings(
+    rows: FeatureRows, judged: Collection[str | None]
+) -> dict[str | None, dict[str, Any]]:
+    """Each judged label's score with the sign and target KL of its texts, where it has one."""
+    pooled = rows.rows(STEERING_SUMMARIES, sign="either", pooling="best_kl")
+    found = {
+        row["label_kind"]: {name: row[column] for name, column in BEST.items()}
+        for row in pooled
+        if row["score"] is not None
+    }
+    feature = next(iter(rows.rows(FEATURES)), {})
+    # Lakes from before texts were judged on several labels, or were pooled in a table.
+    if len(judged) == 1 and feature.get("steering_sign") is not None:
+        (only,) = judged
+        found[only] = {name: feature[name] for name in feature if name.startswith("steering_")}
+    return found
+
+
+def _judged_step(
+    rows: FeatureRows,
+    judged: str | None,
+    ratings: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any] | None,
+) -> Step:
+    """The score by one judged label, with the texts of its best setting and their ratings."""
+    by = "" if judged is None else f"by the {judged} label "
     made = rows.made(STEERING_SCORES)
-    ratings = [_rating_step(row, text_of.get(_setting_of(row)), rows) for row in scores]
-    if has_best:
-        gain = number_text(best["steering_gain"])
-        said = (
-            f"{number_text(best['steering_score'])} of 2, {gain} over unsteered texts, with sign "
-            f"{setting['sign']} at {setting['target_kl_nats']} nats"
-        )
-    else:
-        said = f"no score: {scores[0]['status']}, {scores[0]['reason']}"
-    sources = (*_calibrations(rows), *(ratings if has_best else ()))
-    names = [name for name in best if name.startswith("steering_")]
-    return [Step("steering", said, {name: best[name] for name in names}, made, sources)]
+    if best is None:
+        said = f"{by}no score: {ratings[0]['status']}, {ratings[0]['reason']}"
+        return Step("steering", said, {"judged_label": judged}, made)
+    setting = {
+        "sign": best["steering_sign"],
+        "target_kl_nats": best["steering_target_kl_nats"],
+    }
+    text_of = {_setting_of(row): row for row in rows.rows(STEERED_TEXTS, **setting)}
+    rated = [
+        _rating_step(row, text_of.get(_setting_of(row)), rows)
+        for row in ratings
+        if all(row[name] == value for name, value in setting.items())
+    ]
+    said = (
+        f"{by}{number_text(best['steering_score'])} of 2, {number_text(best['steering_gain'])} "
+        f"over unsteered texts, with sign {setting['sign']} at {setting['target_kl_nats']} nats"
+    )
+    return Step("steering", said, {"judged_label": judged, **best}, made, tuple(rated))
 
 
 def _calibrations(rows: FeatureRows) -> list[Step]:

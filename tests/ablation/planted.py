@@ -22,7 +22,7 @@ from tests.faithfulness.planted import (
 )
 
 FIRING_SHARE = 0.2
-CONFIG = AblationConfig(n_documents_on=2, n_documents_off=2, n_bootstrap=50, batch_tokens=24)
+CONFIG = AblationConfig(n_documents_on=2, n_documents_off=2, batch_tokens=24)
 PROMOTED = {10: [3, 9, 40], 20: [5], 30: [60, 61]}
 
 

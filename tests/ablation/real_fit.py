@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 
+from assets.ablation.concept_documents import detected_concepts
 from assets.ablation.config import AblationConfig
 from assets.ablation.measure import Measured, measure_ablations
 from assets.activations.capture import capture_rows
@@ -14,6 +16,8 @@ from assets.activations.sites import ActivationSite
 from assets.activations.statistics import massive_rows, token_frame
 from assets.activations.tokenization import special_prefix, token_pieces, tokenize_documents
 from assets.corpus.bundled_corpus import read_bundled_rows
+from assets.detection.config import DetectionConfig
+from assets.detection.text_scores import max_cosine_scores
 from assets.evidence.vocab_projection import project_vocabulary
 from assets.factorization.config import FitConfig
 from assets.factorization.methods import factorize
@@ -32,9 +36,10 @@ class RealFit:
         self.site = ActivationSite(layer)
         model, tokenizer = self.subject.model, self.subject.tokenizer
         texts = [(str(i), row.text) for i, row in enumerate(read_bundled_rows()[:n_documents])]
-        self.concepts = {
-            str(i): row.concept for i, row in enumerate(read_bundled_rows()[:n_documents])
-        }
+        named = [(str(i), row.concept) for i, row in enumerate(read_bundled_rows()[:n_documents])]
+        self.documents = pl.DataFrame(
+            named, schema=["document_id", "concept"], orient="row"
+        ).with_columns(minhash="document_id")
         documents = tokenize_documents(tokenizer, texts, 64)
         rows = capture_rows(model, documents, self.site)
         norms = rows.norm(dim=1)
@@ -46,6 +51,11 @@ class RealFit:
         self.ids = list(range(fitted.n_features))
         self.dictionary = fitted.dictionary
         self.coefficients = coefficients_frame(fitted.coefficients, self.ids)
+        number = torch.tensor([int(i) for i in self.tokens["document_id"]])
+        scores = max_cosine_scores(
+            [(rows[~is_massive], number[~is_massive])], fitted.dictionary, len(named)
+        )
+        self.concept_of = detected_concepts(scores, self.documents, self.ids, DetectionConfig())
         projection = project_vocabulary(
             model, tokenizer, self.site, fitted.dictionary, n_vocab=10, signs=("+",)
         )
@@ -66,7 +76,8 @@ class RealFit:
             tokens=self.tokens,
             special_prefix=self.prefix,
             promoted=self.promoted,
-            concepts=self.concepts,
+            study_documents=self.documents,
+            concept_of=self.concept_of,
             config=config,
             **settings,
         )

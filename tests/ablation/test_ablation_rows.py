@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 from torch import nn
 
 from assets.ablation import ablated_batch
+from assets.ablation.concept_documents import detected_concepts
 from assets.ablation.plan import permuted_direction
 from assets.ablation.tables import ABLATION_EFFECTS, ABLATION_RUNS
 from assets.ablation.targets import choose_targets
 from assets.activations.sites import ActivationSite
 from assets.corpus.halves import split_in_halves
+from assets.detection.config import DetectionConfig
+from assets.detection.corpus_concepts import corpus_concept_rows
 from assets.faithfulness.fit import Fit
 from assets.faithfulness.replaced_forward import TokenLosses
-from tests.ablation.planted import CONFIG, FIRING_SHARE, ablate, fit_at
+from tests.ablation.planted import CONFIG, ablate, fit_at
 from tests.activations.tiny_models import tiny_model
 from tests.faithfulness.changing_sample import counted_forwards
 
@@ -47,11 +51,13 @@ def test_a_zero_feature_changes_nothing_and_is_not_run() -> None:
 
 def test_zero_ablation_changes_nothing_in_a_document_without_the_feature() -> None:
     model = tiny_model("llama")
-    effects = ablate(model, SITE, fit_at(model, SITE), [20]).effects.filter(feature_id=20)
-    by_ablation = {row["ablation"]: row for row in effects.filter(is_null=False).to_dicts()}
-    assert by_ablation["zero"]["delta_off"] == by_ablation["zero"]["kl_off"] == 0.0
-    assert by_ablation["mean"]["kl_off"] > 1e-4
-    assert by_ablation["zero"]["set_to"] == 0.0 < by_ablation["mean"]["set_to"]
+    config = CONFIG.model_copy(update={"n_documents_off": 9})
+    measured = ablate(model, SITE, fit_at(model, SITE), [20], config=config)
+    runs = measured.runs.filter(document_id="c", is_null=False, is_off=True, is_on=False)
+    kl = dict(runs.select("ablation", "kl").iter_rows())
+    assert kl["zero"] == 0.0 and kl["mean"] > 1e-4
+    set_to = dict(measured.effects.filter(feature_id=20).select("ablation", "set_to").iter_rows())
+    assert set_to["zero"] == 0.0 < set_to["mean"]
 
 
 def test_hooks_are_gone_after_a_run_and_after_an_exception(
@@ -150,71 +156,123 @@ def corpus(n_documents: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     return pl.DataFrame(strengths, schema=schema), pl.DataFrame(rows)
 
 
-def test_documents_are_drawn_where_the_feature_is_strong_and_where_it_is_silent() -> None:
+def test_documents_are_drawn_where_the_feature_is_strong_and_among_all() -> None:
     coefficients, tokens = corpus(60)
-    config = CONFIG.model_copy(update={"n_documents_on": 5, "n_documents_off": 6})
-    targets = choose_targets(coefficients, tokens, [1, 2, 3], config, FIRING_SHARE)
+    config = CONFIG.model_copy(update={"n_documents_on": 5, "n_documents_off": 20})
+    targets = choose_targets(coefficients, tokens, [1, 2, 3], config)
     for feature_id in (1, 2):
         one = targets[feature_id]
         assert one.largest == 2.0, "massive tokens are left out"
         assert len(set(one.on)) == 5 and all(int(i[1:]) % 3 == 0 for i in one.on)
-        assert len(set(one.off)) == 6 and all(int(i[1:]) % 3 for i in one.off)
+        assert len(set(one.off)) == 20, "one that fires everywhere has them too"
+        assert len({int(i[1:]) % 3 == 0 for i in one.off}) == 2, "whether it fires there or not"
     assert targets[1].on != targets[2].on, "each feature has a draw of its own"
     assert targets[1].off == targets[2].off, "documents off target are shared"
     assert targets[1].mean == pytest.approx(20 * 2 / 180, rel=0.05)
     assert targets[3].on == () and targets[3].largest == 0
-    dense = choose_targets(coefficients, tokens, [2], config, 0.05)[2]
-    assert dense.off == () and len(dense.on) == 5
 
 
-def test_documents_of_the_concept_are_of_the_half_that_did_not_choose_it() -> None:
+def concepts_of(n_documents: int) -> pl.DataFrame:
+    """A third of the documents is of one concept, and of the others every tenth of none."""
+    concepts = [
+        "third" if d % 3 == 0 else None if d % 10 == 1 else "even" if d % 2 == 0 else "odd"
+        for d in range(n_documents)
+    ]
+    ids = [f"d{d:03}" for d in range(n_documents)]
+    return pl.DataFrame({"document_id": ids, "minhash": ids, "concept": concepts})
+
+
+def choosing(documents: pl.DataFrame, seed: int = 0) -> set[str]:
+    """The documents that choose concepts, and so measure nothing."""
+    ids, concepts = (documents[name].to_list() for name in ("document_id", "concept"))
+    halves = split_in_halves(ids, concepts, seed)
+    return {i for i, is_first in zip(ids, halves, strict=True) if is_first}
+
+
+def test_documents_of_the_concept_and_of_others_are_of_the_half_that_did_not_choose_it() -> None:
     coefficients, tokens = corpus(60)
-    concepts = {f"d{d:03}": "third" if d % 3 == 0 else "other" for d in range(60)}
-    chooses = dict(
-        zip(concepts, split_in_halves(list(concepts), list(concepts.values()), 0), strict=True)
-    )
-    config = CONFIG.model_copy(update={"n_documents_concept": 4})
-    targets = choose_targets(coefficients, tokens, [1, 2, 3], config, FIRING_SHARE, concepts)
-    for feature_id in (1, 2):
-        one = targets[feature_id]
-        assert one.concept == "third" and len(set(one.of_concept)) == 4
-        assert all(concepts[i] == "third" and not chooses[i] for i in one.of_concept)
-        assert set(one.documents) == {*one.on, *one.off, *one.of_concept}
-        assert len(one.documents) == len(set(one.documents))
-    assert targets[3].documents == ()
-    nameless = choose_targets(
-        coefficients, tokens, [1], config, FIRING_SHARE, dict.fromkeys(concepts)
-    )
-    assert nameless[1].concept is None and nameless[1].of_concept == ()
+    documents = concepts_of(60)
+    named = dict(documents.select("document_id", "concept").iter_rows())
+    chooses = choosing(documents)
+    config = CONFIG.model_copy(update={"n_documents_concept": 4, "n_documents_other": 6})
+    background = DetectionConfig(documents_without_concept="negatives")
+    for detection in (DetectionConfig(), background):
+        targets = choose_targets(
+            coefficients, tokens, [1, 2, 3], config, documents, {1: "third", 2: "odd"}, detection
+        )
+        for feature_id, concept in ((1, "third"), (2, "odd")):
+            one = targets[feature_id]
+            assert len(set(one.of_concept)) == 4 and len(set(one.of_others)) == 6
+            assert all(named[i] == concept and i not in chooses for i in one.of_concept)
+            assert all(named[i] != concept and i not in chooses for i in one.of_others)
+            assert set(one.documents) == {*one.on, *one.off, *one.of_concept, *one.of_others}
+            assert len(one.documents) == len(set(one.documents))
+        assert targets[3].documents == ()
+        every = config.model_copy(update={"n_documents_other": 60})
+        (one,) = choose_targets(
+            coefficients, tokens, [1], every, documents, {1: "third"}, detection
+        ).values()
+        # Of unknown concept: one of the others only where it is known to be none.
+        assert (None in {named[i] for i in one.of_others}) == (detection is background)
+    as_many = config.model_copy(update={"n_documents_other": None})
+    one = choose_targets(coefficients, tokens, [1], as_many, documents, {1: "third"})[1]
+    assert len(one.of_others) == 4
+    nameless = choose_targets(coefficients, tokens, [1], config, documents, {})[1]
+    assert nameless.of_concept == () == nameless.of_others
 
 
 def test_the_halves_are_detections_of_all_documents_not_of_the_usable_ones() -> None:
     coefficients, tokens = corpus(60)
-    concepts = {f"d{d:03}": "third" if d % 3 == 0 else "other" for d in range(60)}
+    documents = concepts_of(60)
     config = CONFIG.model_copy(update={"n_documents_concept": 60, "seed": 5})
     # Every fourth document has massive tokens only.
     lost = {f"d{d:03}" for d in range(0, 60, 4)}
     tokens = tokens.with_columns(pl.col("is_massive") | pl.col("document_id").is_in(list(lost)))
+    thirds = set(documents.filter(concept="third")["document_id"])
+    named = set(documents.drop_nulls()["document_id"])
     drawn = []
     for seed in (0, 1):
-        halves = split_in_halves(list(concepts), list(concepts.values()), seed)
-        chooses = {i for i, is_first in zip(concepts, halves, strict=True) if is_first}
-        one = choose_targets(coefficients, tokens, [1], config, FIRING_SHARE, concepts, seed)[1]
-        thirds = {i for i, concept in concepts.items() if concept == "third"}
-        assert set(one.of_concept) == thirds - chooses - lost
+        detection = DetectionConfig(seed=seed)
+        one = choose_targets(coefficients, tokens, [1], config, documents, {1: "third"}, detection)[
+            1
+        ]
+        unused = choosing(documents, seed) | lost
+        assert set(one.of_concept) == thirds - unused
+        assert set(one.of_others) == named - thirds - unused
         drawn.append(set(one.of_concept))
     assert drawn[0] != drawn[1]
 
 
 def test_one_document_more_puts_out_one_at_most() -> None:
     config = CONFIG.model_copy(update={"n_documents_on": 5, "n_documents_off": 6})
-    before = choose_targets(*corpus(60), [1, 2], config, FIRING_SHARE)
+    before = choose_targets(*corpus(60), [1, 2], config)
     n_moved = 0
     for n in (61, 62):
-        after = choose_targets(*corpus(n), [1, 2], config, FIRING_SHARE)
+        after = choose_targets(*corpus(n), [1, 2], config)
         for feature_id in (1, 2):
             assert len(set(before[feature_id].on) - set(after[feature_id].on)) <= 1
             n_moved += len(set(before[feature_id].off) - set(after[feature_id].off))
     assert n_moved <= 4
-    means = [choose_targets(*corpus(n), [1], config, FIRING_SHARE)[1].mean for n in (600, 601)]
+    means = [choose_targets(*corpus(n), [1], config)[1].mean for n in (600, 601)]
     assert means == [0.22, 0.22], "to two digits"
+
+
+def test_the_concept_is_detections_whether_or_not_it_is_ablated_there() -> None:
+    generator = np.random.default_rng(0)
+    documents = concepts_of(60)
+    columns = [documents[name].to_list() for name in ("minhash", "concept")]
+    scores = generator.normal(size=(60, 8))
+    scores[:, 7] = np.nan
+    found = []
+    for unnamed in ("left_out", "negatives"):
+        detection = DetectionConfig(seed=3, documents_without_concept=unnamed)
+        rows = corpus_concept_rows(scores, *columns, detection, feature_ids=range(10, 18))
+        found.append(detected_concepts(scores, documents, range(10, 18), detection))
+        assert found[-1] == dict(rows.drop_nulls("concept").select("feature_id", "concept").rows())
+        assert set(found[-1]) == set(range(10, 17)), "a feature without a cosine has none"
+    model = tiny_model("llama")
+    effects = ablate(
+        model, SITE, fit_at(model, SITE), [10, 40], concept_of={10: "a", 30: "b", 40: "c"}
+    ).effects
+    named = dict(effects.select("feature_id", "concept").iter_rows())
+    assert named == {10: "a", 20: None, 30: "b", 40: "c"}

@@ -13,7 +13,7 @@ from assets.factorization.config import FitConfig
 from assets.faithfulness.replaced_forward import Spent
 from tests.ablation.real_fit import RealFit
 
-CONFIG = AblationConfig(n_documents_on=3, n_documents_off=3, n_bootstrap=200)
+CONFIG = AblationConfig(n_documents_on=3, n_documents_off=3)
 N_FEATURES = 6
 
 

@@ -1,10 +1,10 @@
 """What calibration costs against one search per feature, sign and target with full forwards.
 
-Both find the strengths of the same rows on SmolLM2 at a late layer, within the same tolerance of
-the same KL. The reference is plain: from 1e-3 up by doubling until the target is passed, then
-bisection in log α, each strength a full forward of all neutral prompts. It may run on the first
-features only (FEATURELAKE_BENCH_REFERENCE_FEATURES, two by default); its cost is then given a row,
-times all rows.
+Both find the strengths of the same rows, within the same tolerance of the same KL: at a late layer
+and at the middle one of SmolLM2, and behind the post-MLP norm of Gemma 3. The reference is plain:
+from 1e-3 up by doubling until the target is passed, then bisection in log α, each strength a full
+forward of all neutral prompts. It may run on the first features only
+(FEATURELAKE_BENCH_REFERENCE_FEATURES, two by default); its cost is then taken times all rows.
 """
 
 import math
@@ -27,10 +27,16 @@ from assets.factorization.config import FitConfig
 from assets.factorization.methods import factorize
 from assets.steering.calibration import SIGN_FACTORS, calibrate_strengths
 from assets.steering.config import SteeringConfig
+from assets.steering.steered_site import steered_directions, steered_site
 from resources.subject_model import load_subject_model
 
 pytestmark = pytest.mark.benchmark
-MODEL, LAYER = "smollm2-135m-instruct", 25
+# With how many times fewer layer-token evaluations must do: at a middle layer half of them stay.
+SITES = (
+    ("smollm2-135m-instruct", 25, 20),
+    ("smollm2-135m-instruct", 15, 15),
+    ("gemma3-270m", 14, 20),
+)
 N_FEATURES = int(os.environ.get("FEATURELAKE_BENCH_FEATURES", "16"))
 N_REFERENCE = int(os.environ.get("FEATURELAKE_BENCH_REFERENCE_FEATURES", "2"))
 CONFIG = SteeringConfig()
@@ -42,9 +48,11 @@ MOST_DOUBLINGS, MOST_BISECTIONS = 40, 40
 class PlainSearch:
     """KL by full forwards, the prompts of one length in one batch, and what it cost."""
 
-    def __init__(self, model: torch.nn.Module, prompt_ids: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self, model: torch.nn.Module, site: ActivationSite, prompt_ids: Sequence[Sequence[int]]
+    ) -> None:
         self.model = model
-        self.site = ActivationSite(LAYER)
+        self.site = site
         self.n_blocks = len(locate_blocks(model))
         lengths = sorted({len(ids) for ids in prompt_ids})
         self.batches = [
@@ -87,14 +95,19 @@ class PlainSearch:
         return logits[:, -1].float().log_softmax(-1)
 
 
-def test_against_one_search_a_row(report: Callable[[str], None]) -> None:
-    subject = load_subject_model(MODEL, cache_folder=CACHE)
-    site = next(s for s in real_sites("report") if (s.model, s.layer) == (MODEL, LAYER))
-    fitted = factorize(site.activations[:4000], FitConfig(rank=N_FEATURES, keep_fraction=0.01))
-    directions = torch.nn.functional.normalize(fitted.dictionary, dim=1)
+@pytest.mark.parametrize(("model", "layer", "times_fewer"), SITES)
+def test_against_one_search_a_row(
+    model: str, layer: int, times_fewer: float, report: Callable[[str], None]
+) -> None:
+    subject = load_subject_model(model, cache_folder=CACHE)
+    found_at = next(s for s in real_sites("report") if (s.model, s.layer) == (model, layer))
+    fitted = factorize(found_at.activations[:4000], FitConfig(rank=N_FEATURES, keep_fraction=0.01))
+    features = torch.nn.functional.normalize(fitted.dictionary, dim=1)
+    site = steered_site(subject.model, ActivationSite(layer))
+    directions = steered_directions(subject.model, ActivationSite(layer), features)
     prompt_ids = [subject.tokenizer(prompt)["input_ids"] for prompt in CONFIG.neutral_prompts]
     projection = project_vocabulary(
-        subject.model, subject.tokenizer, ActivationSite(LAYER), directions, n_vocab=10
+        subject.model, subject.tokenizer, ActivationSite(layer), features, n_vocab=10
     ).filter(sign="+")
     own_tokens = {
         int(key[0]): rows["token_id"].to_list()
@@ -104,7 +117,7 @@ def test_against_one_search_a_row(report: Callable[[str], None]) -> None:
     begin = time.perf_counter()
     run = calibrate_strengths(
         subject.model,
-        ActivationSite(LAYER),
+        site,
         directions,
         feature_ids=range(N_FEATURES),
         signs=CONFIG.signs,
@@ -123,7 +136,7 @@ def test_against_one_search_a_row(report: Callable[[str], None]) -> None:
     missed = rows.filter(~met.fill_null(value=False))
     reasons = [re.split(r"[;\d]", reason or "none given")[0].strip() for reason in missed["reason"]]
     report(
-        f"calibration, {MODEL} L{LAYER}: {N_FEATURES} features x {len(CONFIG.signs)} signs x "
+        f"calibration, {found_at.name}: {N_FEATURES} features x {len(CONFIG.signs)} signs x "
         f"{len(CONFIG.target_kl_nats)} targets = {len(rows)} rows, of which {n_met} within "
         f"{CONFIG.tolerance:.0%} of the target; "
         f"{len(run.curve)} strengths evaluated"
@@ -135,7 +148,7 @@ def test_against_one_search_a_row(report: Callable[[str], None]) -> None:
     maximum = CONFIG.max_strength_ratio * run.median_activation_norm
     first = rows.filter(pl.col("feature_id") < N_REFERENCE)
     begin = time.perf_counter()
-    plain = PlainSearch(subject.model, prompt_ids)
+    plain = PlainSearch(subject.model, site, prompt_ids)
     found = [
         plain.strength(
             SIGN_FACTORS[row["sign"]] * directions[row["feature_id"]],
@@ -163,5 +176,5 @@ def test_against_one_search_a_row(report: Callable[[str], None]) -> None:
     assert len(rows) == N_FEATURES * len(CONFIG.signs) * len(CONFIG.target_kl_nats)
     assert n_met >= SHARE_MET * len(rows)
     assert not missed["reason"].is_null().any()
-    assert evaluations >= 20
+    assert evaluations >= times_fewer
     assert wall >= 10

@@ -15,10 +15,10 @@ from assets.steering.tables import CALIBRATIONS
 from tests.catalogue.test_steering_columns import STUDY
 
 
-def feature_rows(planted: PlantedLake) -> list[dict]:
+def feature_rows(planted: PlantedLake, **changes: str) -> list[dict]:
     """The rows of features 3 and 8, as the catalogue would write them."""
     planted.lake.ensure_tables([DOCUMENTS, *SOURCES])
-    frame = planted.lake.query(FEATURES_QUERY, {**PARTITIONS["fit"], **STUDY})
+    frame = planted.lake.query(FEATURES_QUERY, {**PARTITIONS["fit"], **STUDY, **changes})
     return FEATURES.conform(frame, {"site": SITE, "fit": FIT}).sort("feature_id").to_dicts()
 
 
@@ -43,6 +43,7 @@ def test_scores_at_the_largest_target_are_not_those_at_the_largest_reached(tmp_p
             "feature_id": feature_id,
             "sign": sign,
             "target_kl_nats": target,
+            "label_kind": "input",
             "input_score": 0.5 if sign == "+" else 0.0,
             "output_score": score,
             "label_logprob_gain": score,
@@ -66,6 +67,27 @@ def test_scores_at_the_largest_target_are_not_those_at_the_largest_reached(tmp_p
     assert [eight[name] for name in scores] == [None, None, None]
     # The same for all targets, so no target is missing.
     assert (three["input_score"], eight["input_score"]) == (0.5, 0.5)
+
+
+def test_a_feature_has_one_row_and_the_gain_of_the_first_judged_label(tmp_path: Path) -> None:
+    planted = planted_lake(tmp_path / "lake")
+    gains = {("+", "input"): 0.2, ("+", "output"): 0.9, ("-", "output_minus"): 3.0}
+    scored = [
+        {
+            "feature_id": 3,
+            "sign": sign,
+            "target_kl_nats": 0.5,
+            "label_kind": kind,
+            "output_score": 0.5,
+            "label_logprob_gain": gain,
+        }
+        for (sign, kind), gain in gains.items()
+    ]
+    planted.write("judge_free", "fit", {JUDGE_FREE_SCORES: rows(JUDGE_FREE_SCORES, *scored)})
+    three, _ = feature_rows(planted)
+    assert (three["output_score"], three["label_logprob_gain"]) == (0.5, 0.2)
+    three, _ = feature_rows(planted, judged_label="output")
+    assert (three["output_score"], three["label_logprob_gain"]) == (0.5, 0.9)
 
 
 def test_a_target_that_no_feature_reached_is_not_replaced_by_a_smaller_one(tmp_path: Path) -> None:

@@ -55,7 +55,13 @@ def test_a_lucky_text_is_not_the_steering_score(tmp_path: Path) -> None:
     calibration = {"feature_id": 3, "sign": "-", "target_kl_nats": 0.25, "strength": 7.0}
     planted.write("calibrations", "fit", {CALIBRATIONS: rows(CALIBRATIONS, calibration)})
     effects = [
-        {"feature_id": 3, "ablation": ablation, "is_null": is_null, "selectivity": selectivity}
+        {
+            "feature_id": 3,
+            "ablation": ablation,
+            "is_null": is_null,
+            "selectivity": selectivity,
+            "concept_selectivity": selectivity / 10,
+        }
         for ablation, is_null, selectivity in (
             ("zero", False, 0.5),
             ("zero", True, 0.1),
@@ -84,6 +90,8 @@ def test_a_lucky_text_is_not_the_steering_score(tmp_path: Path) -> None:
     assert [other[name] for name in (*best, *means)] == [None] * 5
     assert (steered["ablation_selectivity"], other["ablation_selectivity"]) == (0.5, None)
     assert (steered["ablation_selectivity_null"], other["ablation_selectivity_null"]) == (0.1, None)
+    of_concept = ("ablation_concept_selectivity", "ablation_concept_selectivity_null")
+    assert [steered[name] for name in of_concept] == pytest.approx([0.05, 0.01])
     assert other["steering_score"] is None and other["steering_gain"] is None
     of_output = {**PARTITIONS["fit"], **STUDY, "judged_label": "output"}
     judged = planted.lake.query(FEATURES_QUERY, of_output).filter(feature_id=3).to_dicts()[0]

@@ -20,7 +20,12 @@ SCHEMA = {
 }
 
 NO_ATTEMPTS = pl.DataFrame(
-    schema={"fit": pl.String(), "metric": pl.String(), "n_attempted": pl.Int64()}
+    schema={
+        "fit": pl.String(),
+        "metric": pl.String(),
+        "n_attempted": pl.Int64(),
+        "n_without_label": pl.Int64(),
+    }
 )
 NOT_SHUFFLED = pl.DataFrame(
     schema={"fit": pl.String(), "feature_id": pl.Int32(), "auroc": pl.Float64()}

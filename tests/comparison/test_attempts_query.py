@@ -22,12 +22,26 @@ from assets.steering.feature_tables import JUDGE_FREE_SCORES
 from assets.steering.tables import STEERING_SCORES
 
 SITE, FIT = "toy:tiny@L00.mlp_hidden", "snmf-k009"
-PARAMETERS = {"site": SITE, "judged_label": "input"}
+PARAMETERS = {"site": SITE, "judged_labels": ["input"], "suffixes": [""]}
 Given = Mapping[Table, list[dict[str, Any]]]
 
 
-def attempted(given: Given, n_features: int = 9) -> dict[str, int]:
+def attempted(
+    given: Given, n_features: int = 9, parameters: Mapping[str, Any] = PARAMETERS
+) -> dict[str, int]:
     """Attempted features by metric, of one fit; each given row may leave columns out."""
+    return {metric: n for metric, (n, _) in counted(given, n_features, parameters).items()}
+
+
+def without_label(given: Given) -> dict[str, int]:
+    """Features without a label by metric, where there are any."""
+    return {metric: n for metric, (_, n) in counted(given).items() if n}
+
+
+def counted(
+    given: Given, n_features: int = 9, parameters: Mapping[str, Any] = PARAMETERS
+) -> dict[str, tuple[int, int]]:
+    """n_attempted and n_without_label by metric."""
     known: Given = {FEATURES: [{"feature_id": i} for i in range(n_features)]}
     empty: Given = {one.table: [] for one in ATTEMPTS}
     connection = duckdb.connect()
@@ -35,9 +49,9 @@ def attempted(given: Given, n_features: int = 9) -> dict[str, int]:
         schema = {column.name: column.polars_type for column in table.columns}
         whole = [{name: None for name in schema} | {"site": SITE, "fit": FIT} | r for r in rows]
         connection.register(table.name, pl.DataFrame(whole, schema=schema).to_arrow())
-    found = connection.execute(ATTEMPTS_QUERY, PARAMETERS).fetchall()
-    assert {fit for fit, _, _ in found} <= {FIT}
-    return {metric: n for _, metric, n in found}
+    found = connection.execute(ATTEMPTS_QUERY, parameters).fetchall()
+    assert {fit for fit, *_ in found} <= {FIT}
+    return {metric: (n_attempted, n_without) for _, metric, n_attempted, n_without in found}
 
 
 def by_status(*statuses: str, **same: Any) -> list[dict[str, Any]]:
@@ -46,37 +60,48 @@ def by_status(*statuses: str, **same: Any) -> list[dict[str, Any]]:
 
 
 def test_a_failure_was_attempted_and_what_lies_beyond_a_cap_was_not() -> None:
-    found = attempted(
-        {
-            CONCEPT_DETECTION: [
-                *by_status("ok", "partial", "failed", "ok", source="corpus"),
-                *by_status("ok", "partial", "failed", "not_attempted", source="generated"),
-            ],
-            LABELS: by_status("ok", "none", "failed", "ok", "not_attempted", kind="input"),
-            LABEL_SCORES: by_status(
+    given: Given = {
+        CONCEPT_DETECTION: [
+            *by_status("ok", "partial", "failed", "ok", source="corpus"),
+            *by_status(
+                *("ok", "no_label", "no_label", "failed", "no_label", "not_attempted"),
+                source="generated",
+                label_kind="input",
+            ),
+        ],
+        # The fifth lies beyond the cap of labels, the sixth beyond that of detection.
+        LABELS: by_status("ok", "none", "failed", "ok", "not_attempted", "failed", kind="input"),
+        LABEL_SCORES: by_status(
+            *("ok", "not_attempted", "not_attempted", "failed", *["not_attempted"] * 2),
+            kind="input",
+            method="detection_choice",
+            negatives="random",
+            is_shuffled=False,
+        ),
+        STEERING_SCORES: [
+            *by_status(
                 *("ok", "not_attempted", "not_attempted", "failed", "not_attempted"),
-                kind="input",
-                method="detection_choice",
-                negatives="random",
-                is_shuffled=False,
+                sign="0",
+                label_kind="input",
             ),
-            STEERING_SCORES: [
-                *by_status("ok", "failed", "not_attempted", "ok", sign="0", label_kind="input"),
-                # A sign counts for whom it was tried on, whether or not its strength was found.
-                *by_status("ok", "failed", "not_attempted", sign="+", label_kind="input"),
-                *by_status("not_reached", sign="-", label_kind="input"),
-                # Judged on another label, which the metrics are not of.
-                *by_status(*["ok"] * 6, sign="-", label_kind="output_minus"),
-            ],
-            ABLATION_EFFECTS: by_status(
-                "ok", "inactive", "not_measured", ablation="zero", is_null=False
-            ),
-            JUDGE_FREE_SCORES: [
-                *by_status("ok", "partial", "none", sign="+", label="days"),
-                *by_status("ok", "ok", "ok", "partial", "partial", sign="+"),
-            ],
-        }
-    )
+            # A sign counts for whom it was tried on, whether or not its strength was found.
+            *by_status("ok", "not_attempted", "not_attempted", sign="+", label_kind="input"),
+            *by_status("not_reached", sign="-", label_kind="input"),
+            # Judged on another label, which the metrics are not of.
+            *by_status(*["ok"] * 6, sign="-", label_kind="output_minus"),
+        ],
+        ABLATION_EFFECTS: [
+            row | {"concept": "sea" if row["feature_id"] else None}
+            for row in by_status("ok", "inactive", "not_measured", ablation="zero", is_null=False)
+        ],
+        JUDGE_FREE_SCORES: [
+            *by_status("ok", sign="+", label="days", label_kind="input"),
+            *by_status("ok", "ok", "ok", "partial", "partial", sign="+", label_kind="input")[1:],
+            # The label of what it promotes, which the metric is not of.
+            *by_status("ok", "ok", "ok", "ok", sign="+", label="sea", label_kind="output"),
+        ],
+    }
+    found = attempted(given)
     assert found == {
         "concept_auroc": 4,
         **dict.fromkeys(("s_cd", "generated_auroc"), 3),
@@ -86,11 +111,85 @@ def test_a_failure_was_attempted_and_what_lies_beyond_a_cap_was_not() -> None:
         **dict.fromkeys(("steering_gain_plus", "steering_gain_mean_plus"), 2),
         **dict.fromkeys(("steering_gain_minus", "steering_gain_mean_minus"), 1),
         **dict.fromkeys(("ablation_selectivity", "ablation_selectivity_null"), 2),
+        # Of these one alone has a concept.
+        **dict.fromkeys(("ablation_concept_selectivity", "ablation_concept_selectivity_null"), 1),
         "input_score": 5,
         "output_score": 5,
         "label_logprob_gain": 3,
     }
     assert set(found) == set(FEATURE_METRIC_NAMES)
+    # The second feature, wherever a label is needed; of the sign - it was not steered.
+    assert without_label(given) == dict.fromkeys(
+        (
+            *("s_cd", "generated_auroc", "label_auroc", "label_logprob_gain"),
+            *("steering_score", "steering_gain", "steering_gain_held_out", "steering_gain_mean"),
+            *("steering_gain_plus", "steering_gain_mean_plus"),
+        ),
+        1,
+    )
+
+
+@pytest.mark.parametrize(("status", "told"), [("failed", (10, 0)), ("none", (5, 5))])
+def test_five_of_ten_features_without_a_label_are_told_from_a_cap(
+    status: str, told: tuple[int, int]
+) -> None:
+    """Without a cap five values must not read as all that there could be."""
+    labels = ["ok", status] * 5
+    detected = ["ok" if one == "ok" else "no_label" for one in labels]
+    steered = ["ok" if one == "ok" else "not_attempted" for one in labels]
+    given: Given = {
+        LABELS: by_status(*labels, kind="input"),
+        CONCEPT_DETECTION: by_status(*detected, source="generated", label_kind="input"),
+        STEERING_SCORES: by_status(*steered, sign="+", label_kind="input"),
+        JUDGE_FREE_SCORES: [
+            row | {"label": "days" if labels[row["feature_id"]] == "ok" else None}
+            for row in by_status(*["ok"] * 10, sign="+", label_kind="input")
+        ],
+    }
+    found = counted(given, n_features=10)
+    for metric in ("s_cd", "generated_auroc", "steering_gain", "label_logprob_gain"):
+        assert found[metric] == told
+    assert found["output_score"] == (10, 0)
+
+
+def test_of_two_signs_one_label_makes_an_attempt() -> None:
+    kinds = {"output": ("none", "none", "failed"), "output_minus": ("ok", "none", "none")}
+    given: Given = {
+        LABELS: [row for kind, said in kinds.items() for row in by_status(*said, kind=kind)],
+        STEERING_SCORES: [
+            *by_status(*["not_attempted"] * 3, sign="+", label_kind="output"),
+            *by_status("ok", *["not_attempted"] * 2, sign="-", label_kind="output_minus"),
+        ],
+    }
+    parameters = PARAMETERS | {"judged_labels": ["output"]}
+    found = counted(given, parameters=parameters)
+    assert found["steering_gain"] == (2, 1)
+    assert found["steering_gain_plus"] == (1, 2) and found["steering_gain_minus"] == (1, 2)
+
+
+def test_each_judged_label_counts_what_was_judged_on_it() -> None:
+    given: Given = {
+        STEERING_SCORES: [
+            *by_status("ok", "failed", sign="+", label_kind="input"),
+            *by_status("ok", "ok", "failed", sign="+", label_kind="output"),
+            *by_status("ok", sign="-", label_kind="output_minus"),
+        ],
+        JUDGE_FREE_SCORES: [
+            *by_status("ok", "ok", sign="+", label="days", label_kind="input"),
+            *by_status("ok", sign="+", label="sea", label_kind="output"),
+            *by_status("ok", "ok", sign="-", label="sky", label_kind="output_minus"),
+        ],
+    }
+    both = {"site": SITE, "judged_labels": ["input", "output"], "suffixes": ["", "_by_output"]}
+    found = attempted(given, parameters=both)
+    assert (found["steering_gain"], found["steering_gain_by_output"]) == (2, 3)
+    assert (found["steering_gain_plus"], found["steering_gain_plus_by_output"]) == (2, 3)
+    assert "steering_gain_minus" not in found and found["steering_gain_minus_by_output"] == 1
+    assert (found["label_logprob_gain"], found["label_logprob_gain_by_output"]) == (2, 1)
+    # Without a label in the name: as many features as were steered.
+    assert found["output_score"] == 2
+    first = {name: n for name, n in found.items() if not name.endswith("_by_output")}
+    assert first == attempted(given)
 
 
 def test_a_feature_counts_once_however_many_rows_it_has() -> None:

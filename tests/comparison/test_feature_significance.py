@@ -1,4 +1,7 @@
-"""Features against the null controls: p by its definition, planted ones found, nulls kept."""
+"""Features against the null controls: p by its definition, planted ones found, nulls kept.
+
+What a kind of control tells and another does not is test_kinds_of_control.py.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.feature_significance import (
+    EVERY,
     fewest_controls,
     fewest_together,
     p_against_controls,
@@ -23,7 +27,7 @@ Scores = st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12)
 
 
 def of_auroc(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(metric="concept_auroc")
+    return rows.filter(metric="concept_auroc", control=EVERY)
 
 
 @given(Scores, Scores)
@@ -47,7 +51,7 @@ def test_planted_features_are_found_and_the_others_are_not() -> None:
     rows = significance_rows(fits, CONFIG)
     FEATURE_SIGNIFICANCE.conform(rows, PARTITION)
     tested = of_auroc(rows)
-    assert set(tested["fit"]) == {"snmf-k040"} and set(tested["n_controls"]) == {400}
+    assert set(tested["fit"]) == {"snmf-k040"} and set(tested["n_controls"]) == {200}
     assert tested["is_significant"][:20].to_list() == [True] * 20
     assert tested["is_significant"][20:].sum() <= 2
 
@@ -88,7 +92,12 @@ def test_what_cannot_be_told_is_null_with_a_reason() -> None:
     row = of_auroc(significance_rows(few, CONFIG)).row(0, named=True)
     assert (row["status"], row["is_significant"]) == ("too_few_controls", None)
     assert row["p_value"] == pytest.approx(1 / 19) and "19 are needed" in row["reason"]
-    assert row["control_max"] == pytest.approx(0.6)
+    (of_random,) = (
+        significance_rows(few, CONFIG)
+        .filter(metric="concept_auroc", control="random", feature_id=0)
+        .to_dicts()
+    )
+    assert of_random["control_max"] == pytest.approx(0.6) and row["control_max"] is None
 
     enough = [few[0], planted_fit("random-k019", np.linspace(0.3, 0.6, 19), is_control=True)]
     row = of_auroc(significance_rows(enough, CONFIG)).row(0, named=True)

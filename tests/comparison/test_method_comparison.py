@@ -10,6 +10,7 @@ from assets.comparison import overview
 from assets.comparison.config import ComparisonConfig
 from assets.comparison.feature_significance import significance_rows
 from assets.comparison.fits import ComparedFit, compared_fits
+from assets.comparison.intervals import interval_of_mean, interval_of_median
 from assets.comparison.method_means import method_rows
 from assets.comparison.metrics import METRICS
 from assets.comparison.paired_tests import paired_test_rows
@@ -44,15 +45,21 @@ FAITHFULNESS = pl.DataFrame(
     }
 )
 COSTS = pl.DataFrame(
-    {"fit": ["snmf-k004", "random-k004"], "seconds": [9.0, 3.0], "usd": [None, 0.0]}
+    {
+        "fit": ["snmf-k004", "random-k004"],
+        "seconds": [9.0, 3.0],
+        "usd": [None, 0.0],
+        "usd_reason": ["the price of 3 calls is not known", None],
+    }
 )
-# Of snmf's four features label_auroc was attempted of two, s_cd of three.
+# Of snmf's four features label_auroc was attempted of two, s_cd of three, and two have no theme.
 ATTEMPTS = pl.DataFrame(
     [
-        ("snmf-k004", "concept_auroc", 4),
-        ("snmf-k004", "s_cd", 3),
-        ("snmf-k004", "label_auroc", 2),
-        ("random-k004", "concept_auroc", 4),
+        ("snmf-k004", "concept_auroc", 4, 0),
+        ("snmf-k004", "s_cd", 3, 0),
+        ("snmf-k004", "label_auroc", 2, 2),
+        ("snmf-k004", "generated_auroc", 0, 4),
+        ("random-k004", "concept_auroc", 4, 0),
     ],
     schema=NO_ATTEMPTS.schema,
     orient="row",
@@ -106,11 +113,17 @@ def test_coverage_is_of_the_features_attempted_and_tells_caps_from_failures() ->
     capped, failed = row("snmf-k004", "label_auroc"), row("snmf-k004", "concept_auroc")
     never = row("snmf-k004", "output_score")
     assert (capped["n"], capped["n_attempted"], capped["coverage"]) == (2, 2, 1.0)
+    # Its other two are no cap's doing, and are said beside.
+    assert (capped["n_without_label"], failed["n_without_label"]) == (2, 0)
+    nameless = row("snmf-k004", "generated_auroc")
+    assert (nameless["n_attempted"], nameless["n_without_label"]) == (0, 4)
+    assert "of no feature (4 more: no theme was found to name them)" in nameless["reason"]
     assert (failed["n"], failed["n_attempted"], failed["coverage"]) == (3, 4, 0.75)
     assert (never["n"], never["n_attempted"], never["coverage"]) == (0, 0, None)
     assert never["n_features"] == 4 and "attempted of no feature" in never["reason"]
     figure = row("snmf-k004", "l0")
-    assert (figure["n_attempted"], figure["coverage"]) == (None, None)
+    assert (figure["n_attempted"], figure["n_without_label"]) == (None, None)
+    assert figure["coverage"] is None
     # A stage that was run again since may have taken up fewer than the catalogue has values of.
     older = method_rows(site(), FACTORIZATIONS, FAITHFULNESS, COSTS, NO_ATTEMPTS, CONFIG)
     METHOD_COMPARISON.conform(older, PARTITION)
@@ -124,7 +137,7 @@ def test_a_metric_s_own_null_has_its_mean_beside_it() -> None:
     outcome = pl.DataFrame({"fit": ["snmf-k004"], "status": ["ok"], "reason": [None]})
     fits = compared_fits({"snmf-k004": ("snmf", False)}, features, outcome)
     attempts = pl.DataFrame(
-        [("snmf-k004", name, 3) for name in ("ablation_selectivity", OWN_NULL)],
+        [("snmf-k004", name, 3, 0) for name in ("ablation_selectivity", OWN_NULL)],
         schema=NO_ATTEMPTS.schema,
         orient="row",
     )
@@ -160,6 +173,8 @@ def test_costs_are_shown_and_are_no_part_of_the_content() -> None:
     assert row("snmf-k004", "seconds")["cost"] == 9.0
     unknown = row("snmf-k004", "usd")
     assert (unknown["cost"], unknown["status"]) == (None, "no_value")
+    assert unknown["reason"] == "the price of 3 calls is not known"
+    assert "factorizations says why" in row("snmf-k004", "fit_seconds")["reason"]
     slower = COSTS.with_columns(pl.col("seconds") * 2)
     tables = [METHOD_COMPARISON.conform(rows_of_site(c), PARTITION) for c in (COSTS, slower)]
     first, second = (column_versions(table, METHOD_COMPARISON) for table in tables)
@@ -167,20 +182,41 @@ def test_costs_are_shown_and_are_no_part_of_the_content() -> None:
     assert not tables[0].equals(tables[1])
 
 
-def test_intervals_cover_the_true_mean_about_as_often_as_they_say_and_repeat() -> None:
-    generator, none = np.random.default_rng(0), pl.DataFrame()
-    covered = 0
-    for _ in range(150):
-        fits = compared_fits(
-            {"snmf-k040": ("snmf", False)},
-            features_of("snmf-k040", generator.normal(0.3, 1, 40)),
-            pl.DataFrame({"fit": ["snmf-k040"], "status": ["ok"], "reason": [None]}),
-        )
-        rows = [method_rows(fits, none, none, none, NO_ATTEMPTS, CONFIG) for _ in range(2)]
-        assert rows[0].equals(rows[1])
-        found = rows[0].row(0, named=True)
-        covered += found["value_low"] <= 0.3 <= found["value_high"]
-    assert 0.88 <= covered / 150 <= 0.99
+@pytest.mark.parametrize("n_features", [2, 8, 40])
+def test_intervals_cover_the_true_mean_as_often_as_they_say(n_features: int) -> None:
+    generator = np.random.default_rng(0)
+    ends = [interval_of_mean(generator.normal(0.3, 1, n_features), CONFIG) for _ in range(800)]
+    covered = [low is not None and high is not None and low <= 0.3 <= high for low, high in ends]
+    assert 0.93 <= np.mean(covered) <= 0.98
+
+
+@pytest.mark.parametrize("n_pairs", [6, 8, 40])
+def test_the_medians_interval_covers_it_as_often_as_it_says_and_repeats(n_pairs: int) -> None:
+    generator, covered = np.random.default_rng(0), []
+    for _ in range(400):
+        values = generator.exponential(1, n_pairs)
+        low, high = interval_of_median(values, CONFIG)
+        assert low is not None and high is not None
+        covered.append(low <= np.log(2) <= high)
+    assert np.mean(covered) >= 0.91
+    assert interval_of_median(np.arange(7.0), CONFIG) == interval_of_median(np.arange(7.0), CONFIG)
+
+
+def test_features_all_alike_or_too_few_pairs_have_no_interval() -> None:
+    assert interval_of_mean(np.full(5, 0.9), CONFIG) == (None, None)
+    assert interval_of_mean(np.array([0.9]), CONFIG) == (None, None)
+    assert interval_of_median(np.arange(5.0), CONFIG) == (None, None)
+    assert interval_of_median(np.full(9, 0.1), CONFIG) == (None, None)
+    fits = compared_fits(
+        {"snmf-k003": ("snmf", False)},
+        features_of("snmf-k003", np.full(3, 1.0)),
+        pl.DataFrame({"fit": ["snmf-k003"], "status": ["ok"], "reason": [None]}),
+    )
+    none = pl.DataFrame()
+    rows = method_rows(fits, none, none, none, NO_ATTEMPTS, CONFIG)
+    alike = rows.filter(metric="concept_auroc").row(0, named=True)
+    assert (alike["value"], alike["value_low"], alike["interval_over"]) == (1.0, None, None)
+    assert alike["reason"] == "no interval: no spread between 3 features"
 
 
 def test_what_people_see_first_names_controls_coverage_and_tests() -> None:
@@ -188,9 +224,12 @@ def test_what_people_see_first_names_controls_coverage_and_tests() -> None:
     table = overview.method_table(rows)
     assert "random-k004 (control)" in table and "n 3 of 4" in table and table.count("\n") == 5
     assert "n 2 of 2" in table and "–, n 0 of 3" in table and "of 0" not in table
+    assert "n 2 of 2, 2 without label" in table and "–, 4 without label" in table
+    assert "n 3 of 4 |" in table
     plot = overview.method_plot(rows)
     assert plot is not None and plot.startswith("![Fits by metric](data:image/png;base64,")
-    assert overview.method_plot(rows.filter(pl.col("value").is_null())) is None
+    assert plot.endswith(overview.LEGEND)
+    assert overview.method_plot(rows.filter(status="no_value")) is None
     significance = overview.significance_table(significance_rows(site(), CONFIG))
     assert "| snmf-k004 | concept_auroc | – | 3 | 4 |" in significance
     assert overview.tests_table(paired_test_rows(site(), NOT_SHUFFLED, CONFIG)).count("\n") == 1
@@ -199,7 +238,7 @@ def test_what_people_see_first_names_controls_coverage_and_tests() -> None:
 def test_panels_stand_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rows_of_site()
     n_panels = rows.filter(pl.col("value").is_not_null())["metric"].n_unique()
-    assert n_panels == 5
+    assert n_panels == 5  # and one of seconds
     monkeypatch.setattr(overview, "PANELS_IN_A_ROW", 2)
     plot = overview.method_plot(rows)
     assert plot is not None and plot.count("![Fits by metric](") == 3

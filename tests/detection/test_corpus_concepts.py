@@ -14,7 +14,7 @@ from assets.detection.corpus_concepts import (
 )
 from assets.detection.tables import CONCEPT_DETECTION
 
-CONFIG = DetectionConfig(n_bootstrap=50, seed=3)
+CONFIG = DetectionConfig(seed=3)
 PARTITION = {"site": "demo:m@L01.mlp_hidden", "fit": "snmf-k064"}
 CONCEPTS = [f"concept {i % 30}" for i in range(300)]
 IDS = [f"document {i}" for i in range(300)]
@@ -87,3 +87,54 @@ def test_unscored_documents_are_left_out_and_zero_features_fail() -> None:
         assert row["auroc"] == pytest.approx(expected)
     nothing = corpus_concept_rows(np.full((300, 2), np.nan), IDS, list(CONCEPTS), CONFIG)
     assert nothing["status"].to_list() == ["failed", "failed"]
+
+
+HALF_LABELLED = [f"concept {i % 4}" if i % 8 < 4 else None for i in range(300)]
+
+
+def aurocs_where_half_has_no_label(documents_without_concept: str) -> list[float]:
+    """Of four features that fire on every fourth document each, half of which are labelled."""
+    scores = np.random.default_rng(1).random((300, 4)) * 0.2
+    scores[np.arange(300), np.arange(300) % 4] += 0.5
+    config = DetectionConfig.model_validate(
+        CONFIG.model_dump() | {"documents_without_concept": documents_without_concept}
+    )
+    rows = corpus_concept_rows(scores, IDS, HALF_LABELLED, config)
+    CONCEPT_DETECTION.conform(rows, PARTITION)
+    assert rows["concept"].to_list() == [f"concept {i}" for i in range(4)]
+    halves = split_in_halves(IDS, HALF_LABELLED, CONFIG.seed)
+    counts = documents_without_concept == "negatives"
+    n_measured = sum(
+        not chooses and (counts or concept is not None)
+        for chooses, concept in zip(halves, HALF_LABELLED, strict=True)
+    )
+    assert (rows["n_positive"] + rows["n_negative"]).unique().to_list() == [n_measured]
+    return rows["auroc"].to_list()
+
+
+def test_documents_of_unknown_concept_are_no_negatives() -> None:
+    assert aurocs_where_half_has_no_label("left_out") == [1.0] * 4
+    # The control: counted as negatives, those of the feature's own concept are false ones.
+    assert max(aurocs_where_half_has_no_label("negatives")) < 0.96
+
+
+def test_background_documents_are_negatives_where_the_study_says_so() -> None:
+    concepts = ["the only one"] * 10 + [None] * 10
+    scores = np.random.default_rng(0).random((20, 3)) * 0.2
+    scores[:10, 1] += 0.5
+    left_out = corpus_concept_rows(scores, IDS[:20], concepts, CONFIG)
+    assert set(left_out["status"]) == {"not_applicable"}
+    assert all("documents_without_concept to negatives" in r for r in left_out["reason"])
+    config = CONFIG.model_copy(update={"documents_without_concept": "negatives"})
+    found = corpus_concept_rows(scores, IDS[:20], concepts, config)
+    assert set(found["n_negative"]) == {5} and found["auroc"][1] == 1.0
+
+
+def test_mean_lengths_of_both_sides_stand_beside() -> None:
+    scores = np.random.default_rng(0).random((300, 1)) * 0.2
+    is_of = np.array(CONCEPTS) == "concept 4"
+    scores[is_of] += 0.5
+    lengths = np.where(is_of, 30, 12)
+    (row,) = corpus_concept_rows(scores, IDS, CONCEPTS, CONFIG, n_tokens=lengths).to_dicts()
+    assert (row["mean_tokens_positive"], row["mean_tokens_negative"]) == (30.0, 12.0)
+    assert row["label_kind"] is None

@@ -12,8 +12,8 @@ import torch
 from assets.activations.sites import ActivationSite
 from assets.detection.config import DetectionConfig
 from assets.detection.probe_scores import ScoredProbes, score_probes
-from assets.detection.probe_sentences import probe_requests, probe_sentence_rows
-from assets.detection.site_scores import SentenceScores, sentence_scores
+from assets.detection.probe_sentences import NotProbed, probe_requests, probe_sentence_rows
+from assets.detection.site_scores import SentenceScores, sentence_scores, sentence_token_counts
 from assets.detection.tables import PROBE_SENTENCES
 from assets.shared.chat import ChatReply
 from tests.activations.tiny_models import D_MODEL, VOCABULARY, tiny_model
@@ -43,7 +43,14 @@ def probes(labels: dict[int, str], text: str = "A sentence") -> pl.DataFrame:
         ChatReply(t.request, "h", "m", "ok", text=f"{text} {t.sentence_index} on {t.label}.")
         for t in tasks
     ]
-    return probe_sentence_rows(tasks, replies, CONFIG, not_probed={9: "beyond max_features=2"})
+    return probe_sentence_rows(
+        tasks,
+        replies,
+        CONFIG,
+        label_kind="input",
+        not_probed={9: NotProbed("not_attempted", "beyond max_features=2")},
+        count_tokens=lambda sentences: sentence_token_counts(Letters(), sentences, 16),
+    )
 
 
 def run_model(

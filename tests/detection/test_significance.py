@@ -93,9 +93,9 @@ def test_the_concept_chosen_on_one_half_leaves_p_valid_and_q_finds_the_planted()
         scores = generator.normal(size=(400, 60))
         for feature in range(20):
             scores[np.array(CONCEPTS) == f"concept {feature}", feature] += 2.5
-        rows = corpus_concept_rows(scores, IDS, CONCEPTS, DetectionConfig(n_bootstrap=0))
-        q = with_q_values(rows, ["source"])["q_value"].to_numpy()
-        called = q <= 0.1
+        rows = corpus_concept_rows(scores, IDS, CONCEPTS, DetectionConfig())
+        rows = with_q_values(rows, ["source"], p="p_value_texts", q="q_value_texts")
+        called = rows["q_value_texts"].to_numpy() <= 0.1
         false.append(called[20:].sum() / max(called.sum(), 1))
         found.append(called[:20].mean())
     assert np.mean(false) <= 0.1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,8 +96,7 @@ def test_of_the_near_misses_the_strongest_is_kept_and_the_next_shown() -> None:
         assert set(near["kind"]) == {kind} and near["row"].to_list() == [6, 10, 4]
 
 
-@pytest.mark.parametrize("left_out", [IDS[7], IDS[140], IDS[333]])
-def test_a_new_document_moves_few_near_misses(left_out: str) -> None:
+def test_a_new_document_moves_few_near_misses() -> None:
     rng = np.random.default_rng(0)
     similar = similar_features(dictionary_frame(rng.standard_normal((N_FEATURES, 30))), 3)
     config = EvidenceConfig(n_top=8, n_held_out=6, n_negative=6, window=4)
@@ -108,6 +106,10 @@ def test_a_new_document_moves_few_near_misses(left_out: str) -> None:
         contexts = build_contexts(*corpus(documents), config, similar=similar)
         return set(contexts.filter(NEAR).select(shown).rows())
 
-    before, after = misses([other for other in IDS if other != left_out]), misses(IDS)
+    after, kept = misses(IDS), []
     assert len(after) > 5 * N_FEATURES
-    assert len(before & after) > 0.93 * len(after)
+    for left_out in IDS[7:500:70]:
+        before = misses([other for other in IDS if other != left_out])
+        kept.append(len(before & after) / len(after))
+    # Ranks after one that comes move too.
+    assert np.mean(kept) > 0.95 and min(kept) > 0.85

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from assets.factorization.config import ITERATED_METHODS, SPARSE_METHODS
+from assets.factorization.method_traits import ITERATED_METHODS, SPARSE_METHODS
 
 # What has no effect on other methods is an error in FitConfig.
 OF_SPARSE_METHODS = ("keep_fraction", "coefficient_penalty", "penalty_concavity")

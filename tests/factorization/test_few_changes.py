@@ -17,9 +17,9 @@ from polars.testing import assert_frame_equal
 
 from assets.activations.shards import ActivationReader, ShardRecord, write_shard
 from assets.factorization.comparison_tables import FEATURE_MATCHES, FIT_DOCUMENTS
-from assets.factorization.config import ENCODED_METHODS
 from assets.factorization.fit_source import MatrixSource, ShardSource
 from assets.factorization.fitting import MadeFit, make_fit
+from assets.factorization.method_traits import ENCODED_METHODS
 from assets.factorization.methods import METHODS
 from assets.factorization.tables import COEFFICIENTS, DICTIONARY, ENCODERS, FACTORIZATIONS
 
@@ -272,7 +272,7 @@ def test_a_dictionary_that_had_not_converged_does_not_come_to_by_projection():
     assert "the fit before had not converged" in row_of(made)["stop_reason"]
 
 
-@pytest.mark.parametrize("method", ["snmf", "random"])
+@pytest.mark.parametrize("method", ["snmf", "random", "covariance"])
 def test_a_streamed_projection_keeps_coefficients_too(tmp_path, monkeypatch, method):
     monkeypatch.setattr("assets.activations.shards.ROW_GROUP_SIZE", 100)
     fit = fit_of(method)

@@ -82,8 +82,9 @@ def test_a_fit_runs_at_its_kinds_of_site(settings, kinds):
 
 
 def test_controls_and_methods():
-    assert {m for m in METHODS if _config(m).is_control} == {"random", "permuted"}
-    assert {m for m in METHODS if _config(m).is_sparse} == {"snmf", "random", "permuted"}
+    assert {m for m in METHODS if _config(m).is_control} == {"random", "permuted", "covariance"}
+    of_sparse_rows = {"snmf", "random", "permuted", "covariance"}
+    assert {m for m in METHODS if _config(m).is_sparse} == of_sparse_rows
 
 
 def _config(method):
@@ -96,6 +97,7 @@ def _config(method):
         ({"method": "pca", "rank": 4, "keep_fraction": 0.1}, "keep_fraction"),
         ({"method": "random", "rank": 4, "init": "svd"}, "init"),
         ({"method": "random", "rank": 4, "max_iter": 5}, "max_iter"),
+        ({"method": "covariance", "rank": 4, "row_scaling": 0.1}, "row_scaling"),
         ({"rank": 4, "solver": "multiplicative", "column_scaling": 0.1}, "column_scaling"),
         ({"rank": 4, "rank_seeds": 2}, "rank_seeds"),
         ({"rank": 4, "on_new_tokens": "refit", "refit_share": 0.1}, "refit_share"),

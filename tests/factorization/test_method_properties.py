@@ -92,6 +92,7 @@ REFUSED = {
     ("diff_means", "all rows equal"): "has the same mean activation",
     ("pca", "one neuron"): "have at most 1",
     ("neurons", "one neuron"): "has 2 pairs of neuron and sign",
+    ("covariance", "all rows equal"): "all 40 activation rows of the fit are alike",
 }
 
 
@@ -121,6 +122,10 @@ def test_one_token_is_a_fit_of_rank_one_or_refused_in_words(method):
         with pytest.raises(FactorizationError, match="holds all 1 tokens"):
             run(method, activations, rank=1)
         return
+    if method == "covariance":
+        with pytest.raises(FactorizationError, match="all 1 activation rows of the fit are alike"):
+            run(method, activations, rank=1)
+        return
     assert_common_form(run(method, activations, rank=1), 1, WIDTH)
 
 
@@ -143,7 +148,9 @@ def test_all_zero_activations_are_refused_or_explain_nothing(method):
         run(method, zeros)
 
 
-@pytest.mark.parametrize("method", ["snmf", "sae", "transcoder", "kmeans", "random", "permuted"])
+@pytest.mark.parametrize(
+    "method", ["snmf", "sae", "transcoder", "kmeans", "random", "permuted", "covariance"]
+)
 def test_another_seed_gives_another_dictionary_and_the_same_seed_the_same(method):
     first, again, other = (run(method, plain(), seed=seed) for seed in (3, 3, 4))
     assert torch.equal(first.dictionary, again.dictionary)

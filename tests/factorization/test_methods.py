@@ -98,7 +98,7 @@ def test_snmf_is_the_estimator_with_the_fits_settings():
     assert not result.is_converged
 
 
-@pytest.mark.parametrize("method", ["snmf", "random", "permuted"])
+@pytest.mark.parametrize("method", ["snmf", "random", "permuted", "covariance"])
 def test_sparse_methods_keep_to_their_neurons(method):
     activations, concepts, _, _ = concept_activations()
     result = factorize(activations, config(method), concepts=concepts)
@@ -236,7 +236,8 @@ def test_flags_of_the_wrong_shape_and_nothing_to_fit_are_refused():
 
 
 @pytest.mark.parametrize(
-    "method", ["snmf", "sae", "transcoder", "kmeans", "nmf", "random", "permuted"]
+    "method",
+    ["snmf", "sae", "transcoder", "kmeans", "nmf", "random", "permuted", "covariance"],
 )
 def test_a_rank_above_the_tokens_of_the_fit_is_refused(method):
     is_massive = torch.zeros(10, dtype=torch.bool)

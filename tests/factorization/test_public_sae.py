@@ -1,13 +1,11 @@
-"""Folders in SAELens format against a forward written out here, one architecture at a time."""
+"""Public SAEs against a forward written out here, one architecture at a time."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from assets.activations.site_names import ActivationSite
 from assets.factorization.config import FitConfig
@@ -15,59 +13,20 @@ from assets.factorization.factorization import Factorization
 from assets.factorization.inputs import FactorizationError
 from assets.factorization.methods import factorize
 from assets.factorization.public_sae import sae_fingerprint, sae_folder
-from assets.factorization.saelens_format import read_public_sae, site_of_hook
+from tests.factorization.planted_saes import (
+    LATENTS,
+    N_TOKENS,
+    SITE,
+    WIDTH,
+    activations,
+    config_of,
+    run,
+    weights_of,
+    written,
+)
 
-WIDTH, LATENTS, N_TOKENS = 10, 23, 50
-SITE = ActivationSite(7, "resid_post")
 ARCHITECTURES = ("standard", "topk", "topk_rescaled", "jumprelu", "gated")
 NORMALIZATIONS = ("none", "expected_average_only_in", "constant_norm_rescale", "layer_norm")
-
-
-def activations() -> torch.Tensor:
-    return torch.randn(N_TOKENS, WIDTH, generator=torch.Generator().manual_seed(4)) + 0.3
-
-
-def weights_of(architecture: str) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(8)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    weights = {
-        "W_enc": draw(WIDTH, LATENTS),
-        "W_dec": draw(LATENTS, WIDTH),
-        "b_dec": 0.2 * draw(WIDTH),
-    }
-    if architecture == "gated":
-        weights |= {"b_gate": draw(LATENTS), "b_mag": draw(LATENTS), "r_mag": 0.3 * draw(LATENTS)}
-    else:
-        weights["b_enc"] = 0.5 * draw(LATENTS)
-    if architecture == "jumprelu":
-        weights["threshold"] = draw(LATENTS).abs()
-    return weights
-
-
-def config_of(architecture: str, **changes: object) -> dict[str, object]:
-    config: dict[str, object] = {
-        "architecture": architecture.removesuffix("_rescaled"),
-        "d_in": WIDTH,
-        "d_sae": LATENTS,
-        "dtype": "float32",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "metadata": {"sae_lens_version": "6.21.0", "hook_name": "blocks.7.hook_resid_post"},
-    }
-    if architecture.startswith("topk"):
-        config |= {"k": 5, "rescale_acts_by_decoder_norm": architecture == "topk_rescaled"}
-    return config | changes
-
-
-def written(folder: Path, config: dict[str, object], weights: dict[str, torch.Tensor]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cfg.json").write_text(json.dumps(config))
-    save_file(weights, folder / "sae_weights.safetensors")
-    return folder
 
 
 def brute_force(
@@ -100,11 +59,6 @@ def brute_force(
     if architecture == "topk_rescaled":
         decoder = decoder / torch.tensor(norms)[:, None]
     return acts, acts @ decoder + weights["b_dec"]
-
-
-def run(folder: Path, rank: int | None = None, **options: object) -> Factorization:
-    fit = FitConfig(method="sae", path=str(folder), rank=rank)
-    return factorize(activations(), fit, **options)
 
 
 def by_latent(result: Factorization) -> torch.Tensor:
@@ -193,53 +147,6 @@ def test_massive_tokens_do_not_choose_the_latents(tmp_path: Path) -> None:
     assert result.coefficients.shape == (N_TOKENS, 4)
 
 
-def test_older_flat_configs_are_read(tmp_path: Path) -> None:
-    old = {
-        "d_in": WIDTH,
-        "d_sae": LATENTS,
-        "hook_point": "blocks.8.hook_resid_pre",
-        "activation_fn_str": "topk",
-        "activation_fn_kwargs": {"k": 4},
-        "normalize_activations": False,
-    }
-    sae = read_public_sae(written(tmp_path / "old", old, weights_of("topk")))
-    assert (sae.architecture, sae.k, sae.normalization) == ("topk", 4, "none")
-    assert sae.applies_decoder_bias
-    assert site_of_hook(sae.hook_name) == SITE
-    weights = weights_of("jumprelu")
-    weights["log_threshold"] = weights.pop("threshold").log()
-    jump = read_public_sae(written(tmp_path / "jump", config_of("jumprelu"), weights))
-    torch.testing.assert_close(jump.weights["threshold"], weights["log_threshold"].exp())
-    scaled = weights_of("standard") | {"scaling_factor": torch.full((LATENTS,), 2.0)}
-    twice = run(written(tmp_path / "scaled", config_of("standard"), scaled))
-    once = run(written(tmp_path / "plain", config_of("standard"), weights_of("standard")))
-    torch.testing.assert_close(twice.coefficients, 2 * once.coefficients)
-
-
-def test_half_precision_weights_are_read(tmp_path: Path) -> None:
-    halves = {name: tensor.bfloat16() for name, tensor in weights_of("standard").items()}
-    result = run(written(tmp_path, config_of("standard", dtype="bfloat16"), halves))
-    assert result.coefficients.dtype == result.dictionary.dtype == torch.float32
-
-
-@pytest.mark.parametrize(
-    ("hook", "site"),
-    [
-        ("blocks.3.hook_resid_post", ActivationSite(3, "resid_post")),
-        ("blocks.3.hook_resid_pre", ActivationSite(2, "resid_post")),
-        ("blocks.0.hook_resid_pre", None),
-        ("blocks.3.mlp.hook_post", ActivationSite(3, "mlp_hidden")),
-        ("blocks.12.hook_mlp_out", ActivationSite(12, "mlp_out")),
-        ("blocks.12.hook_attn_out", ActivationSite(12, "attn_out")),
-        ("blocks.3.attn.hook_z", None),
-        ("model.layers.3", None),
-        (None, None),
-    ],
-)
-def test_hooks_are_sites(hook: str | None, site: ActivationSite | None) -> None:
-    assert site_of_hook(hook) == site
-
-
 def test_another_width_or_site_is_refused_with_both(tmp_path: Path) -> None:
     folder = written(tmp_path, config_of("standard"), weights_of("standard"))
     fit = FitConfig(method="sae", path=str(folder))
@@ -254,46 +161,6 @@ def test_an_sae_that_never_fires_is_refused(tmp_path: Path) -> None:
     silent["b_enc"] -= 1e6
     with pytest.raises(FactorizationError, match="none of the 23 latents fires"):
         run(written(tmp_path, config_of("standard"), silent))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"architecture": "temporal"}, "found architecture 'temporal'; expected one of standard"),
-        ({"architecture": "jumprelu"}, r"threshold missing for architecture jumprelu; found W_dec"),
-        ({"architecture": "topk"}, "found k None for a topk SAE of 23 latents"),
-        ({"architecture": "topk", "k": 24}, "found k 24"),
-        ({"normalize_activations": "softly"}, "found normalize_activations 'softly'"),
-        ({"reshape_activations": "hook_z"}, "reshape_activations 'hook_z'"),
-    ],
-)
-def test_configs_that_mean_something_else_are_refused(
-    tmp_path: Path, changes: dict, message: str
-) -> None:
-    folder = written(tmp_path, config_of("standard") | changes, weights_of("standard"))
-    with pytest.raises(FactorizationError, match=message) as caught:
-        read_public_sae(folder)
-    assert str(tmp_path) in str(caught.value)
-
-
-def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
-    folder = written(tmp_path, config_of("standard"), weights_of("standard"))
-    (folder / "cfg.json").write_text("{")
-    with pytest.raises(FactorizationError, match=r"cfg\.json is no readable JSON"):
-        read_public_sae(folder)
-    (folder / "cfg.json").write_text("[]")
-    with pytest.raises(FactorizationError, match="holds list; expected an object"):
-        read_public_sae(folder)
-    (folder / "cfg.json").write_text(json.dumps(config_of("standard")))
-    (folder / "sae_weights.safetensors").write_bytes(b"no weights")
-    with pytest.raises(FactorizationError, match="no readable safetensors file"):
-        read_public_sae(folder)
-    (folder / "sae_weights.safetensors").unlink()
-    with pytest.raises(FactorizationError, match=r"no file .*sae_weights\.safetensors; expected"):
-        read_public_sae(folder)
-    wrong = weights_of("standard") | {"b_enc": torch.zeros(4)}
-    with pytest.raises(FactorizationError, match=r"b_enc has shape \[4\]; expected \[23\]"):
-        read_public_sae(written(tmp_path / "shape", config_of("standard"), wrong))
 
 
 def test_paths_name_folders_by_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,7 +96,7 @@ def test_ids_are_kept_over_a_refit_and_stand_in_all_frames(planted):
     assert min(ids) >= 30
 
 
-@pytest.mark.parametrize("method", ["snmf", "random", "permuted"])
+@pytest.mark.parametrize("method", ["snmf", "random", "permuted", "covariance"])
 def test_a_projection_keeps_the_dictionary_and_old_tokens_their_coefficients(planted, method):
     data = planted(n_tokens=500, noise=0.05)
     fit = snmf(data, method=method, on_new_tokens="project")

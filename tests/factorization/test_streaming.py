@@ -63,7 +63,7 @@ def small_row_groups(monkeypatch):
     monkeypatch.setattr("assets.activations.shards.ROW_GROUP_SIZE", 100)
 
 
-@pytest.mark.parametrize("method", ["snmf", "random", "permuted"])
+@pytest.mark.parametrize("method", ["snmf", "random", "permuted", "covariance"])
 def test_a_streamed_fit_is_the_fit_in_memory(planted, tmp_path, method):
     data = planted(noise=0.1)
     data.activations[5] *= 40  # one massive token, left out of both

@@ -18,7 +18,7 @@ from assets.faithfulness.measure import measure_faithfulness
 from tests.activations.tiny_models import ARCHITECTURES, tiny_model
 from tests.faithfulness.planted import random_fit, rows_of_the_site, whole_sample
 
-CONFIG = FaithfulnessConfig(n_bootstrap=50, batch_tokens=24)
+CONFIG = FaithfulnessConfig(batch_tokens=24)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

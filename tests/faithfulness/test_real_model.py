@@ -26,7 +26,7 @@ from resources.subject_model import load_subject_model
 from tests.faithfulness.planted import coefficients_frame
 
 SITE = ActivationSite(20)
-CONFIG = FaithfulnessConfig(n_documents=12, n_documents_per_feature=2, n_bootstrap=200)
+CONFIG = FaithfulnessConfig(n_documents=12, n_documents_per_feature=2)
 
 
 @pytest.mark.slow

@@ -21,7 +21,6 @@ CONFIG = LabelsConfig(
     score_methods=("detection",),
     score_negatives=("random",),
     n_shuffled=0,
-    n_bootstrap=200,
 )
 PARTITION = {"site": "demo:m@L01.mlp_hidden", "fit": "snmf-k064"}
 

@@ -1,9 +1,9 @@
-"""The label that stands for a feature: input, output, then tokens; never in place of a failure."""
+"""The label that stands for a feature: of one kind for all, and no other in its place."""
 
 import polars as pl
 import pytest
 
-from assets.labels.chosen_labels import chosen_labels
+from assets.labels.chosen_labels import ChosenLabel, chosen_kind, chosen_labels
 
 
 def rows_of(**by_kind: tuple[str | None, str]) -> pl.DataFrame:
@@ -15,37 +15,46 @@ def rows_of(**by_kind: tuple[str | None, str]) -> pl.DataFrame:
     )
 
 
-SUMMARY = ("monday, friday", "ok")
+OTHERS = {
+    "output": ("dates", "ok"),
+    "output_minus": ("food", "ok"),
+    "combined": ("week", "ok"),
+    "token_summary": ("of, seven, lamp", "ok"),
+}
 
 
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    ("kinds", "expected"),
     [
-        ({"input": ("days", "ok"), "output": ("dates", "ok")}, ("days", "input")),
-        ({"input": (None, "none"), "output": ("dates", "ok")}, ("dates", "output")),
-        ({"input": (None, "failed"), "output": ("dates", "ok")}, (None, None)),
-        ({"input": (None, "not_attempted"), "output": ("dates", "ok")}, (None, None)),
-        ({"input": (None, "none"), "output": (None, "none")}, (SUMMARY[0], "token_summary")),
-        ({"input": (None, "none"), "output": (None, "failed")}, (None, None)),
-        ({"input": (None, "not_attempted"), "output": (None, "not_attempted")}, (None, None)),
-        ({"input": ("days", "ok"), "output": (None, "failed")}, ("days", "input")),
-        # What subtracting it promotes is no name of the feature, failed or not.
-        ({"input": (None, "none"), "output_minus": ("food", "ok")}, (SUMMARY[0], "token_summary")),
-        ({"output_minus": (None, "failed")}, (SUMMARY[0], "token_summary")),
+        (("input", "output", "output_minus", "combined"), "input"),
+        (("combined", "input"), "input"),
+        (("output_minus", "combined", "output"), "combined"),
+        (("output",), "output"),
+        (("output_minus",), None),
+        ((), None),
     ],
 )
-def test_which_label_is_chosen(rows: dict, expected: tuple) -> None:
-    chosen = chosen_labels(rows_of(token_summary=SUMMARY, **rows))[7]
-    assert (chosen.label, chosen.kind) == expected
-    assert (chosen.reason is None) == (chosen.label is not None)
+def test_a_study_has_one_kind_that_stands_for_its_features(
+    kinds: tuple[str, ...], expected: str | None
+) -> None:
+    assert chosen_kind(kinds) == expected
 
 
-def test_a_failure_is_told_from_what_was_not_asked() -> None:
-    failed = chosen_labels(rows_of(input=(None, "none"), output=(None, "failed")))[7]
-    assert failed.is_failed and failed.reason == "no output label: failed, why"
-    assert not chosen_labels(rows_of(input=(None, "not_attempted")))[7].is_failed
+def test_the_label_of_the_kind_is_taken() -> None:
+    labels = rows_of(input=("days", "ok"), **OTHERS)
+    assert chosen_labels(labels, "input") == {7: ChosenLabel("days", "input")}
+    assert chosen_labels(labels, "combined") == {7: ChosenLabel("week", "combined")}
 
 
-def test_without_evidence_there_is_none() -> None:
-    chosen = chosen_labels(rows_of(token_summary=(None, "none"), input=(None, "none")))[7]
-    assert chosen.label is None and chosen.reason is not None
+@pytest.mark.parametrize("status", ["none", "failed", "not_attempted"])
+def test_no_kind_stands_in_for_another(status: str) -> None:
+    chosen = chosen_labels(rows_of(input=(None, status), **OTHERS), "input")[7]
+    reason = f"no input label: {status}, why"
+    assert chosen == ChosenLabel(None, "input", reason, is_failed=status == "failed")
+
+
+def test_features_without_a_row_of_the_kind_or_a_kind_have_no_label_and_say_why() -> None:
+    chosen = chosen_labels(rows_of(**OTHERS), "input")[7]
+    assert chosen.label is None and "no row" in str(chosen.reason)
+    chosen = chosen_labels(rows_of(**OTHERS), None)[7]
+    assert (chosen.label, chosen.kind) == (None, None) and "labels.kinds" in str(chosen.reason)

@@ -113,4 +113,5 @@ def test_digits_of_the_embedded_llm_are_read_from_its_probabilities() -> None:
     assert len(set(ratings)) == len({request.messages[-1]["content"] for request in requests})
     (row,) = label_score_rows(tasks, replies, labels, config, llm=LlmConfig()).to_dicts()
     assert (row["method"], row["status"]) == ("simulation", "ok")
-    assert row["correlation_low"] <= row["correlation"] <= row["correlation_high"]
+    # One context of a sort shows no spread.
+    assert -1 <= row["correlation"] <= 1 and row["correlation_low"] is None

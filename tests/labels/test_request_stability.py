@@ -106,10 +106,8 @@ def test_other_draws_are_the_control_and_make_nearly_all_calls_anew() -> None:
     assert share_of_new_calls(*calls) > 0.9
 
 
-def label_scores_of(
-    failed: int | None, status: str = "failed"
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Label scores of 30 features by forced choice, the judge drawing lots; and their labels."""
+def label_scores_of(failed: int | None, status: str = "failed") -> pl.DataFrame:
+    """Label scores of 30 features by forced choice, the judge drawing lots."""
     frame = named(30).filter(kind="input")
     is_failed = pl.col("feature_id").eq_missing(pl.lit(failed, pl.Int64))
     frame = frame.with_columns(
@@ -127,7 +125,7 @@ def label_scores_of(
         replies.append(ChatReply(request, asked, "m", "ok", text=text))
     rows = label_score_rows(tasks, replies_of(tasks, replies), frame, config, llm=LLMS["remote"])
     LABEL_SCORES.conform(rows, {"site": "s", "fit": "f"})
-    return rows, frame
+    return rows
 
 
 def scores_with(labels: dict[int, str | None]) -> dict[tuple[int, str, bool], tuple[str, ...]]:
@@ -166,12 +164,13 @@ def scores_with(labels: dict[int, str | None]) -> dict[tuple[int, str, bool], tu
 
 def test_a_failed_label_leaves_other_questions_as_they_are_or_unasked() -> None:
     """Forced choices: no other foil is drawn; what is scored is scored as without the failure."""
-    whole, frame = label_scores_of(failed=None)
-    found, _ = label_scores_of(failed=3)
+    whole, found = label_scores_of(failed=None), label_scores_of(failed=3)
     asked = {h for row in whole.iter_rows(named=True) for h in row["request_hashes"]}
     assert {h for row in found.iter_rows(named=True) for h in row["request_hashes"]} < asked
     key = ["feature_id", "kind", "method", "negatives", "is_shuffled"]
     status = dict(found.filter(~pl.col("is_shuffled")).select("feature_id", "status").iter_rows())
+    # No feature is without a row, not even the one whose label failed.
+    assert sorted(status) == list(range(30))
     assert status.pop(3) == "not_attempted"
     assert 0 < sum(one == "partial" for one in status.values()) < len(status) / 2
     partial = found.filter(status="partial", is_shuffled=False)
@@ -180,9 +179,8 @@ def test_a_failed_label_leaves_other_questions_as_they_are_or_unasked() -> None:
     assert len(done) > 10 and done["is_shuffled"].any()
     assert done.equals(done.select(key).join(whole, on=key).select(done.columns))
     # Control: the same questions if the label had said "none", which draws other foils.
-    none, _ = label_scores_of(failed=3, status="none")
+    none = label_scores_of(failed=3, status="none")
     assert {h for row in none.iter_rows(named=True) for h in row["request_hashes"]} - asked
-    assert len(frame) == 30
 
 
 def test_a_changed_label_changes_only_the_questions_it_is_part_of() -> None:

@@ -14,7 +14,7 @@ from platform_of_test import Platform
 
 from orchestration.recipes import tables_of
 from resources.study_files import StudiesResource
-from tests.orchestration.test_every_method import LAYER, write_corpus, write_model
+from tests.tiny_study import LAYER, write_tiny_model
 
 FITS = [
     {"method": "snmf", "rank": 4, "keep_fraction": 0.2, "max_iter": 10},
@@ -26,7 +26,6 @@ ABLATION = {
     "n_documents_on": 2,
     "n_documents_off": 2,
     "n_documents_concept": 2,
-    "n_bootstrap": 20,
 }
 
 
@@ -71,8 +70,7 @@ def make(platform: Platform, asset: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_effects_reach_the_lake_and_a_rerun_runs_only_what_is_new(platform: Platform) -> None:
-    write_model(platform.root / "tiny")
-    write_corpus(platform.root / "studies" / "words.jsonl")
+    write_tiny_model(platform.root, "llama")
     write(platform)
     make_only_fits(platform)
     make(platform, "vocab_projection")
@@ -91,9 +89,9 @@ def test_effects_reach_the_lake_and_a_rerun_runs_only_what_is_new(platform: Plat
 
     again = make(platform, "ablation")
     assert all(one["reused"] for one in again.values())
-    write(platform, n_bootstrap=30)
-    resampled = make(platform, "ablation")
-    assert all(one["forward_tokens"] == 0 == one["rows_computed"] for one in resampled.values())
-    values = ("site", "fit", "feature_id", "ablation", "is_null", "delta_on", "self_repair")
+    write(platform, min_direct_effect=0.02)
+    pooled_anew = make(platform, "ablation")
+    assert all(one["forward_tokens"] == 0 == one["rows_computed"] for one in pooled_anew.values())
+    values = ("site", "fit", "feature_id", "ablation", "is_null", "delta_on", "direct_effect")
     same = lake.query("SELECT * FROM ablation_effects ORDER BY ALL").select(values)
     assert same.sort(values).equals(effects.select(values).sort(values))

@@ -5,10 +5,11 @@ import pytest
 from platform_of_test import Platform
 
 from assets.comparison.metrics import (
-    COMPARED_METRICS,
     FEATURE_METRIC_NAMES,
+    FEATURE_METRICS,
     METRICS,
-    TESTED_METRICS,
+    compared_metrics,
+    significance_metrics,
 )
 from assets.comparison.tables import FEATURE_SIGNIFICANCE, METHOD_COMPARISON, PAIRED_TESTS
 
@@ -60,16 +61,20 @@ def test_tests_and_significance_are_there_or_say_why_not(materialized: Platform)
     tests = materialized.lake.read(PAIRED_TESTS)
     of_labels = tests.filter(pairing="shuffled_label")
     of_nulls = tests.filter(pairing="permuted_null")
-    assert len(tests) - len(of_labels) - len(of_nulls) == 5 * len(COMPARED_METRICS)
-    assert of_nulls["fit_a"].to_list() == of_nulls["fit_b"].to_list() == sorted(FITS)
-    means = materialized.lake.query(
-        "SELECT fit, avg(selectivity) FILTER (NOT is_null) AS own, "
-        "avg(selectivity) FILTER (is_null) AS of_null, count(selectivity) // 2 AS n "
-        "FROM ablation_effects WHERE ablation = 'zero' GROUP BY fit ORDER BY fit"
-    )
-    for test, mean in zip(of_nulls.to_dicts(), means.to_dicts(), strict=True):
-        assert (test["fit_a"], test["n_pairs"]) == (mean["fit"], mean["n"])
-        assert (test["mean_a"], test["mean_b"]) == pytest.approx((mean["own"], mean["of_null"]))
+    assert len(tests) - len(of_labels) - len(of_nulls) == 5 * len(compared_metrics(FEATURE_METRICS))
+    for column in ("selectivity", "concept_selectivity"):
+        of_null = of_nulls.filter(metric=f"ablation_{column}")
+        assert of_null["fit_a"].to_list() == of_null["fit_b"].to_list() == sorted(FITS)
+        means = materialized.lake.query(
+            f"SELECT fit, avg({column}) FILTER (NOT is_null) AS own, "
+            f"avg({column}) FILTER (is_null) AS of_null, count({column}) // 2 AS n "
+            "FROM ablation_effects WHERE ablation = 'zero' GROUP BY fit ORDER BY fit"
+        )
+        for test, mean in zip(of_null.to_dicts(), means.to_dicts(), strict=True):
+            assert (test["fit_a"], test["n_pairs"]) == (mean["fit"], mean["n"])
+            if mean["n"]:
+                found = (test["mean_a"], test["mean_b"])
+                assert found == pytest.approx((mean["own"], mean["of_null"]))
     # Few features are labelled here, and of them at most half are judged by another's label too.
     assert of_labels["fit_a"].to_list() == of_labels["fit_b"].to_list() == sorted(FITS)
     n_shuffled = materialized.lake.query(
@@ -86,20 +91,29 @@ def test_tests_and_significance_are_there_or_say_why_not(materialized: Platform)
     (supervised,) = tests.filter(
         metric="concept_auroc", fit_a="snmf-k012", fit_b="diff_means"
     ).to_dicts()
-    # Six concepts: a pair without a difference leaves too few for that test, not for every one.
+    # Six pairs: one without a difference leaves too few for that test, not for every one.
     assert "ok" in tests.filter(metric="concept_auroc")["status"].to_list()
-    assert supervised["n_pairs"] == 6 and supervised["pairing"] == "concept"
+    n_shared = materialized.lake.query(
+        "SELECT count(*) FROM (SELECT concept FROM features WHERE fit = 'snmf-k012' INTERSECT "
+        "SELECT concept FROM features WHERE fit = 'diff_means')"
+    ).item()
+    # With fewer shared concepts than a test needs, features are paired by rank.
+    assert supervised["pairing"] == ("concept" if n_shared >= 6 else "strength_rank")
+    assert supervised["n_pairs"] == 6
     assert supervised["status"] == "ok" or "differ" in supervised["reason"]
 
     significance = materialized.lake.read(FEATURE_SIGNIFICANCE)
     n_features = materialized.lake.query(
         "SELECT count(*) FROM features WHERE NOT is_control"
     ).item()
-    assert len(significance) == n_features * len(TESTED_METRICS)
-    # 12 control features: too few for a p-value of 5 %, and the rows say so.
+    n_rows = n_features * len(significance_metrics(FEATURE_METRICS))
+    # As many for each kind of control as for every.
+    counted = dict(significance["control"].value_counts().iter_rows())
+    assert counted == {"random": n_rows, "permuted": n_rows, "every": n_rows}
+    # 6 features of each kind: too few for a p-value of 5 %, and the rows say so.
     told = significance.filter(metric="concept_auroc")
-    assert set(told["n_controls"]) == {12} and set(told["status"]) == {"too_few_controls"}
-    assert told["p_value"].min() == pytest.approx(1 / 13)
+    assert set(told["n_controls"]) == {6} and set(told["status"]) == {"too_few_controls"}
+    assert told["p_value"].min() == pytest.approx(1 / 7)
     assert told["is_significant"].null_count() == len(told)
 
 

@@ -4,21 +4,18 @@ The subject model is a tiny random one, and no LLM is asked: this is about the p
 """
 
 import json
-import random
 from pathlib import Path
 
 import pytest
 import torch
-from mini_study import write_study
 from platform_of_test import Platform
 from safetensors.torch import save_file
+from tiny_study import HIDDEN, LAYER, write_tiny_study
 
 from assets.activations.site_names import SITE_KINDS
 from assets.factorization.methods import METHODS
-from tests.activations.tiny_models import tiny_model, word_tokenizer
 
-LAYER, WIDTH, LATENTS = 1, 40, 30
-HIDDEN = {"kinds": ["mlp_hidden"]}
+WIDTH, LATENTS = 40, 30
 FITS = [
     {"method": "snmf", "rank": 6, **HIDDEN},
     {"method": "transcoder", "rank": 6, "max_iter": 10},
@@ -31,24 +28,8 @@ FITS = [
     {"method": "nmf", "rank": 6, **HIDDEN},
     {"method": "random", "rank": 6, **HIDDEN},
     {"method": "permuted", "rank": 6, "max_iter": 20, **HIDDEN},
+    {"method": "covariance", "rank": 6, **HIDDEN},
 ]
-
-
-def write_model(folder: Path) -> None:
-    """The tiny random Llama with its word tokenizer, as transformers saves them."""
-    tiny_model("llama").save_pretrained(folder)
-    word_tokenizer(adds_bos=False).save_pretrained(folder)
-
-
-def write_corpus(path: Path) -> None:
-    """Sentences of two concepts, which share no words."""
-    draw = random.Random(0)
-    lines = []
-    for i in range(16):
-        low = 0 if i % 2 else 30
-        words = " ".join(f"w{draw.randrange(low, low + 30)}" for _ in range(12))
-        lines.append(json.dumps({"text": words, "concept": "high" if low else "low"}))
-    path.write_text("\n".join(lines))
 
 
 def write_public_sae(folder: Path) -> None:
@@ -74,31 +55,13 @@ def write_public_sae(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_every_method_and_kind_of_site_reaches_the_catalogue(platform: Platform) -> None:
-    studies = platform.root / "studies"
-    write_public_sae(studies / "saes" / f"layer{LAYER}")
-    write_model(platform.root / "tiny")
-    write_corpus(studies / "words.jsonl")
-    write_study(
-        studies,
-        corpus={"path": "words.jsonl"},
-        models=[
-            {
-                "source": str(platform.root / "tiny"),
-                "name": "tiny",
-                "layers": [LAYER],
-                "kinds": list(SITE_KINDS),
-            }
-        ],
+    write_public_sae(platform.root / "studies" / "saes" / f"layer{LAYER}")
+    write_tiny_study(
+        platform.root,
+        "llama",
+        kinds=SITE_KINDS,
         fits=FITS,
-        labels={"max_features": 0, "max_features_controls": 0},
-        steering={
-            "max_features": 1,
-            "max_features_controls": 1,
-            "target_kl_nats": [0.001],
-            "n_texts": 1,
-            "max_new_tokens": 3,
-            "neutral_prompts": ["w1 w2 w3"],
-        },
+        steering={"max_features": 1, "max_features_controls": 1, "target_kl_nats": [0.001]},
     )
     result = platform.materialize()
     failures = [

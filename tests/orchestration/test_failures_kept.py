@@ -8,7 +8,7 @@ from answering_endpoint import AnsweringEndpoint
 from nightly_study import decisions, write_nightly_study
 from platform_of_test import Platform
 
-from assets import stage_run
+from assets import table_results
 
 pytestmark = pytest.mark.slow
 
@@ -17,14 +17,14 @@ def test_rows_that_fail_a_check_are_made_again_by_the_next_run(
     platform: Platform, endpoint: AnsweringEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_nightly_study(platform.root / "studies")
-    check_table = stage_run.check_table
+    check_table = table_results.check_table
 
     def failing(lake, table, partition, n_rows) -> Iterator[dg.AssetCheckResult]:
         for result in check_table(lake, table, partition, n_rows):
             yield result._replace(passed=False) if table.name == "label_scores" else result
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage_run, "check_table", failing)
+        patch.setattr(table_results, "check_table", failing)
         assert not platform.materialize().success
     rows = decisions(platform)
     assert rows.filter(asset="labels")["decision"].to_list() == ["computed", "failed"]

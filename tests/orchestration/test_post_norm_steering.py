@@ -3,49 +3,23 @@
 What the tables say is made again with a hook of its own on the whole model.
 """
 
-import json
-import random
-from pathlib import Path
-
 import polars as pl
 import pytest
 import torch
-from mini_study import write_study
 from platform_of_test import Platform
+from tiny_study import HIDDEN, LAYER, PROMPT, write_tiny_study
 from torch import nn
 
 from assets.steering.input_score import first_tokens
 from assets.steering.output_score import rank_weighted_probability
-from tests.activations.tiny_models import tiny_model, word_tokenizer
+from tests.activations.tiny_models import word_tokenizer
 
-LAYER = 1
-PROMPT = "w1 w2 w3"
-HIDDEN = {"kinds": ["mlp_hidden"]}
 FITS = [
     {"method": "snmf", "rank": 6, **HIDDEN},
     {"method": "diff_means", **HIDDEN},
     {"method": "random", "rank": 6, **HIDDEN},
     {"method": "pca", "rank": 6, "kinds": ["mlp_out"]},
 ]
-
-
-def write_model(folder: Path) -> nn.Module:
-    """A tiny random Gemma 2 with its word tokenizer, as transformers saves them."""
-    model = tiny_model("gemma2")
-    model.save_pretrained(folder)
-    word_tokenizer(adds_bos=False).save_pretrained(folder)
-    return model
-
-
-def write_corpus(path: Path) -> None:
-    """Sentences of two concepts, which share no words."""
-    draw = random.Random(0)
-    lines = []
-    for i in range(16):
-        concept, low = ("low", 0) if i % 2 else ("high", 30)
-        words = " ".join(f"w{draw.randrange(low, low + 30)}" for _ in range(12))
-        lines.append(json.dumps({"text": words, "concept": concept}))
-    path.write_text("\n".join(lines))
 
 
 def last_logits(model: nn.Module, vector: torch.Tensor) -> torch.Tensor:
@@ -77,30 +51,16 @@ def added(model: nn.Module, row: dict, dictionary: pl.DataFrame) -> torch.Tensor
 
 @pytest.mark.slow
 def test_every_steering_stage_adds_after_the_norm(platform: Platform) -> None:
-    studies = platform.root / "studies"
-    model = write_model(platform.root / "tiny")
-    write_corpus(studies / "words.jsonl")
-    write_study(
-        studies,
-        corpus={"path": "words.jsonl"},
-        models=[
-            {
-                "source": str(platform.root / "tiny"),
-                "name": "tiny",
-                "layers": [LAYER],
-                "kinds": ["mlp_hidden", "mlp_out"],
-            }
-        ],
+    model = write_tiny_study(
+        platform.root,
+        "gemma2",
+        kinds=["mlp_hidden", "mlp_out"],
         fits=FITS,
-        labels={"max_features": 0, "max_features_controls": 0},
         hierarchy={"groups": {"themes": ["low", "high"]}, "n_null_draws": 1, "n_starts": 1},
         steering={
             "max_features": 2,
             "max_features_controls": 2,
             "target_kl_nats": [0.01, 0.05],
-            "n_texts": 1,
-            "max_new_tokens": 3,
-            "neutral_prompts": [PROMPT],
             "max_strength_ratio": 1e4,
         },
     )

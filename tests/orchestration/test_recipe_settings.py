@@ -96,13 +96,26 @@ def changed(study: Mapping[str, Any], setting: str, value: Any) -> set[tuple[str
         ("labels.n_held_out", 3, {"labels"}),
         ("labels.rerank", "none", {"labels"}),
         ("labels.seed", 3, {"labels"}),
+        # Detection is by the label of one kind alone.
+        ("labels.kinds", ["input"], {"labels"}),
         ("detection.n_neutral", 3, {"detection"}),
+        ("detection.documents_without_concept", "negatives", {"detection", "ablation"}),
         ("steering.target_kl_nats", [0.5], {"steering"}),
         ("steering.judge", "json", {"steering"}),
-        ("steering.judged_labels", ["input", "output"], {"steering"}),
-        ("steering.judged_labels", ["output"], {"steering", "catalogue", "comparison"}),
-        ("steering.n_bootstrap", 10, {"steering_summaries"}),
-        ("steering.seed", 3, {"steering", "steering_summaries"}),
+        (
+            "steering.judged_labels",
+            ["input", "output"],
+            {"steering", "judge_free_scores", "comparison"},
+        ),
+        (
+            "steering.judged_labels",
+            ["output"],
+            {"steering", "judge_free_scores", "catalogue", "comparison"},
+        ),
+        # Of rating_agreement alone.
+        ("steering.n_bootstrap", 10, set()),
+        ("steering.confidence", 0.9, {"steering_summaries"}),
+        ("steering.seed", 3, {"steering"}),
         (
             "steering.neutral_prompts",
             ["So"],
@@ -128,6 +141,12 @@ def test_a_setting_is_seen_by_exactly_the_recipes_that_depend_on_it(
     setting: str, value: Any, expected: set[str]
 ) -> None:
     assert {name for name, _ in changed(STUDY, setting, value)} == expected
+
+
+def test_another_kind_of_label_to_probe_by_makes_detection_anew() -> None:
+    study = {**STUDY, "steering": {"judged_labels": ["output"]}}
+    asked = ["output", "output_minus"]
+    assert {name for name, _ in changed(study, "labels.kinds", asked)} == {"labels", "detection"}
 
 
 @pytest.mark.parametrize("stage", ["faithfulness", "labels", "detection", "steering", "ablation"])
@@ -164,7 +183,14 @@ def test_the_models_revision_is_seen_by_what_runs_the_model_and_the_endpoint_by_
     remote = {**STUDY, "llm": {"model": "gpt-x"}}
     with_endpoint = parts_of(remote, endpoint="https://x/v1")
     assert names_that_differ(parts_of(remote), with_endpoint) == ASKS_THE_LLM
-    for change, expected in (({"json_repair_attempts": 0}, ASKS_THE_LLM), ({"batch": True}, set())):
+    for change, expected in (
+        ({"json_repair_attempts": 0}, ASKS_THE_LLM),
+        ({"extra_completion_tokens": 9}, ASKS_THE_LLM),
+        ({"reasoning_effort": "low"}, ASKS_THE_LLM),
+        ({"extra_completion_tokens": 0, "reasoning_effort": None}, set()),
+        ({"retry_seconds": 1.0, "max_retries": 9}, set()),
+        ({"batch": True}, set()),
+    ):
         other = {**STUDY, "llm": {"model": "gpt-x", **change}}
         assert names_that_differ(parts_of(remote), parts_of(other)) == expected, change
 
@@ -182,11 +208,13 @@ def test_a_prompt_is_seen_by_the_stage_that_sends_it(monkeypatch: pytest.MonkeyP
 def test_new_content_of_a_table_is_seen_by_exactly_those_that_read_it() -> None:
     site = "mini:smollm2-135m-instruct@L3.mlp_hidden"
     fit = f"{site} | snmf-k008"
-    before = parts_of(STUDY)
+    # Of a study of one judged label the comparison reads no steering_summaries.
+    study = STUDY | {"steering": {"judged_labels": ["input", "output"]}}
+    before = parts_of(study)
     for recipe in RECIPES:
         for table in recipe.tables:
             contents = {(table.name, key): "other" for key in ("mini", site, fit)}
-            after = parts_of(STUDY, contents=contents)
+            after = parts_of(study, contents=contents)
             seen = {name for name, one in before if before[name, one] != after[name, one]}
             readers = {
                 other.name for other in RECIPES for one in other.inputs if one.table == table

@@ -9,6 +9,8 @@ from planted_lineage import FEATURE, FIT, PARTITIONS, SITE, PlantedLake, rows
 
 from assets.factorization.tables import FACTORIZATIONS
 from assets.labels.tables import LABELS
+from assets.steering.feature_tables import STEERING_SUMMARIES
+from assets.steering.tables import STEERING_SCORES
 from orchestration import show_why
 from orchestration.show_why import why
 from resources.lineage.feature_choice import UnknownFeatureError
@@ -106,6 +108,53 @@ def test_the_chain_has_every_score_with_its_judges_calls(whole: PlantedLake) -> 
     assert hashes == {"hash-of-concept", "hash-of-fluency"}
     (faithfulness,) = of_kind(chain, "faithfulness")
     assert "+0.2500 nats" in faithfulness.text
+
+
+def test_each_judged_label_has_its_own_score_setting_and_ratings(planted: PlantedLake) -> None:
+    planted.write_all()
+    planted.judge_on_two_labels()
+    by_input, by_output = of_kind(why(planted.lake, NAME), "steering")
+    assert "by the input label 1.5 of 2, 0.5 over" in by_input.text
+    assert "with sign + at 0.5" in by_input.text
+    assert "by the output label 1.75 of 2, 0.75 over" in by_output.text
+    assert "with sign - at 0.5" in by_output.text
+    rated = [
+        [one.facts["label_kind"] for one in of_kind(step, "rated_text")]
+        for step in (by_input, by_output)
+    ]
+    assert rated == [["input"], ["output_minus"]]
+    (of_input,), (of_output,) = (of_kind(step, "rated_text") for step in (by_input, by_output))
+    assert "text of +" in of_input.text and "text of -" in of_output.text
+    assert by_output.facts["steering_score"] == 1.75
+    # How strengths were found is said once, whatever they were judged on.
+    assert of_kind(by_input, "calibration") and not of_kind(by_output, "calibration")
+
+
+def test_a_judged_label_without_a_score_says_why_beside_one_that_has_it(
+    planted: PlantedLake,
+) -> None:
+    planted.write_all()
+    of_feature = {"feature_id": FEATURE, "sign": "+", "target_kl_nats": 0.5, "text_index": 0}
+    failed = {"label": None, "score": None, "status": "failed", "reason": "timeout"}
+    scores = [
+        {**of_feature, "label_kind": "input", **failed, "score": 1.5, "status": "ok"},
+        {**of_feature, "label_kind": "output", **failed},
+    ]
+    planted.write("steering", "fit", {STEERING_SCORES: rows(STEERING_SCORES, *scores)})
+    best = {
+        "feature_id": FEATURE,
+        "label_kind": "input",
+        "sign": "either",
+        "pooling": "best_kl",
+        "score": 1.5,
+        "chosen_sign": "+",
+        "target_kl_nats": 0.5,
+    }
+    frames = {STEERING_SUMMARIES: rows(STEERING_SUMMARIES, best)}
+    planted.write("steering_summaries", "fit", frames)
+    by_input, by_output = of_kind(why(planted.lake, NAME), "steering")
+    assert "1.5 of 2" in by_input.text
+    assert by_output.text == "by the output label no score: failed, timeout"
 
 
 def test_when_a_call_was_answered_comes_from_the_cache(whole: PlantedLake) -> None:

@@ -48,8 +48,9 @@ def test_scores_of_features_and_controls_and_what_a_change_costs(
 ) -> None:
     run(platform)
     free, calibrated = stored(platform, JUDGE_FREE_SCORES), stored(platform, CALIBRATIONS)
-    key = list(JUDGE_FREE_SCORES.key)
+    key = list(CALIBRATIONS.key)
     assert free.select(key).equals(calibrated.select(key))
+    assert set(free["label_kind"]) == {"input"}
     summaries = stored(platform, STEERING_SUMMARIES)
     for fit in ("snmf-k006", "permuted-k004"):
         scored = free.filter(fit=fit)
@@ -86,7 +87,7 @@ def test_scores_of_features_and_controls_and_what_a_change_costs(
     made = run(
         platform,
         labels=MINI_STUDY["labels"] | {"max_features": 1},
-        steering=STEERING | {"n_bootstrap": 50},
+        steering=STEERING | {"confidence": 0.9},
     )
     computed = set(made.filter(decision="computed")["asset"])
     assert "steering_summaries" in computed and not computed & {"steering", "judge_free_scores"}

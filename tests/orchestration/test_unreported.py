@@ -6,7 +6,8 @@ from answering_endpoint import AnsweringEndpoint
 from nightly_study import ASSETS, CALLS, decisions, write_nightly_study
 from platform_of_test import Platform
 
-from assets.stage_run import SNAPSHOT_METADATA, StageRun
+from assets.stage_run import StageRun
+from assets.table_results import SNAPSHOT_METADATA
 from resources.ledger import Ledger
 
 pytestmark = pytest.mark.slow

@@ -102,7 +102,7 @@ def check_replies(replies: list[ChatReply], faultless: list[ChatReply]) -> None:
 
 def test_retries_mend_what_a_line_does(faultless: list[ChatReply], tmp_path: Path) -> None:
     with faulty_llm(faults=("500", "503", "429")) as llm:
-        replies = ask_all(llm, tmp_path, max_retries=8)
+        replies = ask_all(llm, tmp_path, max_retries=8, retry_seconds=60.0)
         assert llm.n_faults > 20
     assert [value(reply) for reply in replies] == [value(reply) for reply in faultless]
 

@@ -112,6 +112,7 @@ def test_the_papers_settings_are_those_of_the_paper() -> None:
         of_paper = study.fits[0]
         assert (of_paper.method, of_paper.solver, of_paper.rank) == ("snmf", "multiplicative", 100)
         assert of_paper.keep_fraction == (0.05 if "gpt2" in name else 0.01)
-        assert {fit.method for fit in study.fits} >= {"sae", "diff_means", "random", "permuted"}
+        controls = {"random", "permuted", "covariance"}
+        assert {fit.method for fit in study.fits} >= {"sae", "diff_means", *controls}
     tree = STUDIES.study("paper_gpt2_small_tree")
     assert (tree.fits[0].rank, tree.hierarchy.ranks) == (400, (200, 100, 50))

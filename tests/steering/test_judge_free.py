@@ -20,7 +20,8 @@ from assets.steering.input_score import (
     first_tokens,
     input_scores,
 )
-from assets.steering.judge_free import FeatureTokens, JudgeFreeRun, judge_free_scores
+from assets.steering.judge_free import JudgeFreeRun, judge_free_scores
+from assets.steering.judged_labels import ConceptLabel, kinds_by_sign
 from assets.steering.label_logprob import MOST_LABEL_TOKENS, label_token_ids
 from assets.steering.output_score import rank_weighted_probability
 from tests.activations.tiny_models import tiny_model, word_tokenizer
@@ -29,9 +30,10 @@ from tests.steering.planted_steering import PARTITION, PROMPTS, SITE, no_forward
 PROMPT_IDS = list(PROMPTS.values())
 OWN = {(i, sign): [7 + i, 31, 40 - i] for i in (10, 11) for sign in "+-"}
 LABELS = {
-    10: FeatureTokens("w1 w2", "input", (8, 21, 44)),
-    11: FeatureTokens("w3", "output", (13,)),
+    (10, "input"): ConceptLabel("w1 w2", "input"),
+    (11, "input"): ConceptLabel("w3", "input"),
 }
+LABEL_IDS = {"w1 w2": (8, 21, 44), "w3": (13,), "w5": (19, 4), "w6 w7": (3, 2)}
 READ = {(10, "+"): InputScore(0.25, 4), (11, "+"): InputScore(1.0, 2)}
 
 
@@ -57,6 +59,8 @@ def scored(
         "prompt_ids": PROMPT_IDS,
         "own_tokens": OWN,
         "labels": LABELS,
+        "label_ids": LABEL_IDS,
+        "kinds": kinds_by_sign(["input"], "+-"),
         "input_scores": READ,
         "made_by": ("code", "revision"),
     }
@@ -106,7 +110,8 @@ def test_scores_equal_full_forwards(architecture: str) -> None:
     for row in checked.iter_rows(named=True):
         key = row["feature_id"], row["sign"]
         vector = SIGN_FACTORS[row["sign"]] * row["strength"] * directions[row["feature_id"]]
-        label = LABELS[row["feature_id"]].label_ids
+        label = LABEL_IDS[row["label"]]
+        assert row["label"] == LABELS[row["feature_id"], "input"].label
         gain = brute_label_gain(model, vector, label)
         assert row["label_logprob_gain"] == pytest.approx(gain, abs=1e-4)
         steered = brute_output_score(model, vector, OWN[key])
@@ -145,8 +150,9 @@ def test_steering_towards_a_label_raises_its_log_probability_and_away_lowers_it(
         11: unit_directions(model, 1, seed=5)[10]
     }
     calibrations = calibrations_of(model, directions)
-    labels = {i: FeatureTokens("planted", "input", label) for i in (10, 11)}
-    rows = scored(model, directions, calibrations, labels=labels).rows.filter(target_kl_nats=0.01)
+    labels = {(i, "input"): ConceptLabel("planted", "input") for i in (10, 11)}
+    run = scored(model, directions, calibrations, labels=labels, label_ids={"planted": label})
+    rows = run.rows.filter(target_kl_nats=0.01)
     gains = {
         (i, sign): gain
         for i, sign, gain in rows.select("feature_id", "sign", "label_logprob_gain").iter_rows()
@@ -154,6 +160,51 @@ def test_steering_towards_a_label_raises_its_log_probability_and_away_lowers_it(
     assert gains[10, "+"] > 0 > gains[10, "-"]
     random = [abs(gain) for (i, _), gain in gains.items() if i == 11 and gain is not None]
     assert gains[10, "+"] > max(random), "a random direction (null control) gains as much"
+
+
+def test_each_sign_is_scored_on_the_labels_that_its_texts_are_judged_on() -> None:
+    """As by the judge: of - never the label of what + promotes, and a missing one says so."""
+    model = tiny_model("llama")
+    directions = unit_directions(model, 2)
+    calibrations = calibrations_of(model, directions)
+    labels = LABELS | {
+        (10, "output"): ConceptLabel("w5", "output"),
+        (10, "output_minus"): ConceptLabel("w6 w7", "output_minus"),
+        (11, "output"): ConceptLabel("w5", "output"),
+    }
+    kinds = kinds_by_sign(["input", "output"], "+-")
+    run = scored(model, directions, calibrations, labels=labels, kinds=kinds)
+    rows = run.rows.drop_nulls("strength")
+    found = {
+        (row["feature_id"], row["sign"], row["label_kind"]): row["label"]
+        for row in rows.iter_rows(named=True)
+    }
+    assert found == {
+        **{(10, "+", "input"): "w1 w2", (10, "-", "input"): "w1 w2"},
+        **{(10, "+", "output"): "w5", (10, "-", "output_minus"): "w6 w7"},
+        **{(11, "+", "input"): "w3", (11, "-", "input"): "w3"},
+        **{(11, "+", "output"): "w5", (11, "-", "output_minus"): None},
+    }
+    for row in rows.drop_nulls("label").iter_rows(named=True):
+        vector = SIGN_FACTORS[row["sign"]] * row["strength"] * directions[row["feature_id"]]
+        gain = brute_label_gain(model, vector, LABEL_IDS[row["label"]])
+        assert row["label_logprob_gain"] == pytest.approx(gain, abs=1e-4)
+    missing = rows.filter(pl.col("label").is_null())
+    assert missing["label_logprob_gain"].null_count() == len(missing) > 0
+    assert all("labels.kinds has no output_minus" in reason for reason in missing["reason"])
+    # What is not of the label is the same in all rows of a strength, and that of one kind alone.
+    alone = scored(model, directions, calibrations).rows
+    rest = ["feature_id", "sign", "target_kl_nats", "output_score", "output_score_base"]
+    for _, part in run.rows.group_by("label_kind"):
+        assert len(part.select(rest).join(alone, on=rest, nulls_equal=True)) == len(part)
+    assert run.rows.filter(label_kind="input").equals(alone)
+    # A new label of one kind leaves the rows of the other as they are.
+    labels |= {(10, "output_minus"): ConceptLabel("w3", "output_minus")}
+    again = scored(
+        model, directions, calibrations, labels=labels, kinds=kinds, previous=stored(run)
+    )
+    changed = again.rows.filter(feature_id=10, label_kind="output_minus").drop_nulls("strength")
+    assert again.rows_computed == len(changed) > 0
 
 
 def test_nothing_changed_runs_nothing_and_a_new_label_its_own_feature_alone() -> None:
@@ -172,7 +223,7 @@ def test_nothing_changed_runs_nothing_and_a_new_label_its_own_feature_alone() ->
     assert again.rows.equals(first.rows)
     assert (again.rows_reused, again.forward_tokens) == (n_reached, 0)
     assert set(other.rows.filter(feature_id=10, sign="+")["input_score"]) == {0.5}
-    labels = LABELS | {11: FeatureTokens("w5", "input", (19, 4))}
+    labels = LABELS | {(11, "input"): ConceptLabel("w5", "input")}
     changed = scored(model, directions, calibrations, previous=stored(first), labels=labels)
     of_eleven = calibrations.filter(feature_id=11).drop_nulls("strength")
     assert changed.rows_computed == len(of_eleven) > 0
@@ -205,7 +256,8 @@ def test_what_is_missing_is_null_with_a_reason() -> None:
         .otherwise(pl.col("status")),
         reason=pl.lit("KL stays below"),
     )
-    labels = {10: LABELS[10], 11: FeatureTokens(None, None, reason="no label: failed, timeout")}
+    failed = ConceptLabel(None, "input", "no input label: failed, timeout")
+    labels = LABELS | {(11, "input"): failed}
     run = scored(model, directions, calibrations, labels=labels, own_tokens={})
     rows = run.rows
     assert rows["output_score"].null_count() == len(rows)
@@ -214,7 +266,8 @@ def test_what_is_missing_is_null_with_a_reason() -> None:
     assert "calibration not_reached, KL stays below" in missed["reason"][0]
     unlabelled = rows.filter(feature_id=11, sign="+").row(0, named=True)
     assert unlabelled["status"] == "partial" and unlabelled["input_score"] == 1.0
-    assert "no label: failed, timeout" in unlabelled["reason"]
+    assert "no input label: failed, timeout" in unlabelled["reason"]
+    assert (unlabelled["label"], unlabelled["label_kind"]) == (None, "input")
     assert "output_score: no vocabulary projection" in unlabelled["reason"]
 
 

@@ -92,10 +92,40 @@ def test_graded_rating_is_the_expectation_over_the_ratings() -> None:
 
 
 def test_graded_rating_needs_probabilities_on_the_ratings() -> None:
-    elsewhere = read_rating(graded_reply(REQUEST, {"The": 0.98, "2": 0.01}), "graded")
-    assert elsewhere.value is None and "put 0.010 of its probability" in str(elsewhere.reason)
-    without = read_rating(reply_to(REQUEST, text="2"), "graded")
-    assert without.value is None and "steering.judge to json" in str(without.reason)
+    elsewhere = read_rating(graded_reply(REQUEST, {"The": 0.94, "2": 0.04, "0": 0.02}), "graded")
+    assert elsewhere.value is None and elsewhere.answer_mass == pytest.approx(0.06)
+    assert "put 0.060 of its probability" in str(elsewhere.reason)
+    assert "steering.judge to json" in str(elsewhere.reason)
+    without = read_rating(reply_to(REQUEST, text="The"), "graded")
+    assert (without.value, without.answer_mass) == (None, None)
+    assert "'The' without any" in str(without.reason)
+
+
+@pytest.mark.parametrize(("on_ratings", "is_rating"), [(0.45, False), (0.55, True), (1.0, True)])
+def test_most_of_the_probability_must_be_on_the_ratings(on_ratings: float, is_rating: bool) -> None:
+    shares = {"2": on_ratings / 2, "1": on_ratings / 2, "The": max(1 - on_ratings, 1e-12)}
+    rating = read_rating(graded_reply(REQUEST, shares), "graded")
+    assert (rating.value == pytest.approx(1.5)) if is_rating else (rating.value is None)
+    assert rating.answer_mass == pytest.approx(on_ratings)
+
+
+def test_the_share_of_allowed_answers_is_kept_beside_each_rating() -> None:
+    texts = texts_of({"text": "fine"})
+    concept, fluency = build_requests(texts, LABELS, "graded")
+    replies = [
+        graded_reply(concept, {"The": 0.4, "2": 0.5, "0": 0.1}),
+        graded_reply(fluency, {"The": 0.7, "1": 0.3}),
+    ]
+    scores = score_texts(texts, LABELS, replies, "graded")
+    STEERING_SCORES.conform(scores, PARTITION)
+    row = scores.row(0, named=True)
+    assert row["concept_rating"] == pytest.approx(5 / 3) and row["fluency_rating"] is None
+    assert row["concept_answer_mass"] == pytest.approx(0.6)
+    assert row["fluency_answer_mass"] == pytest.approx(0.3)
+    assert (row["status"], row["score"]) == ("failed", None)
+    # Log-probabilities rounded up are no more than everything.
+    rounded = reply_to(REQUEST, text="2", first_token_logprobs={"2": 1e-6})
+    assert read_rating(rounded, "graded").answer_mass == 1.0
 
 
 @pytest.mark.parametrize(
