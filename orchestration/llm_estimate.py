@@ -73,11 +73,12 @@ class LlmEstimator:
         """The plan with llm_calls, prompt_tokens, completion_tokens and usd of those that ask."""
         clean = {(one.asset, one.partition) for one in planned if not one.is_dirty}
         self._shares = CallShares(self.study, self._lake, list(self._specs.values()), clean)
-        self._ready = self._partitions_to_build(planned)
-        self._built = {
-            asset: self._real.to_send(asset, list(specs.values()))
-            for asset, specs in self._ready.items()
-        }
+        self._ready: dict[str, dict[str, FitSpec]] = {}
+        self._built: dict[str, dict[str, list[ChatRequest]]] = {}
+        for asset in READ:
+            if ready := self._partitions_to_build(asset, planned):
+                self._ready[asset] = ready
+                self._built[asset] = self._real.to_send(asset, list(ready.values()))
         self._share_to_send = {asset: self._share_of_built(asset) for asset in self._built}
         costed: list[Planned] = []
         for one in planned:
@@ -88,26 +89,24 @@ class LlmEstimator:
             costed.append(replace(one, costs={**one.costs, **costs}))
         return costed
 
-    def _partitions_to_build(self, planned: Sequence[Planned]) -> dict[str, dict[str, FitSpec]]:
-        """Asset → partitions whose requests can be built: all that they read stays as it is."""
-        pending: set[tuple[str, str]] = set()
-        found: dict[str, dict[str, FitSpec]] = {}
+    def _partitions_to_build(self, asset: str, planned: Sequence[Planned]) -> dict[str, FitSpec]:
+        """Partitions whose requests can be built: all that the asset reads stays as it is.
+
+        So do labels that are only scored anew: the cache knows all answers that they are made of.
+        """
+        changing: set[tuple[str, str]] = set()
+        found: dict[str, FitSpec] = {}
         for one in planned:
             if not one.is_dirty:
                 continue
             spec = self._specs.get(one.partition)
-            stays = all(
-                (table.name, one.partition) not in pending for table in READ.get(one.asset, ())
-            )
-            if (
-                spec is not None
-                and stays
-                and _is_to_ask(one)
-                and not _is_retry(one)
-                and self._real.can_build(one.asset, spec)
-            ):
-                found.setdefault(one.asset, {})[one.partition] = spec
-            pending |= {(table.name, one.partition) for table in TABLES_OF.get(one.asset, ())}
+            if one.asset == asset:
+                stays = all((table.name, one.partition) not in changing for table in READ[asset])
+                is_asked = _is_to_ask(one) and not _is_retry(one)
+                if spec and stays and is_asked and self._real.can_build(asset, spec):
+                    found[one.partition] = spec
+            elif self._built.get(one.asset, {}).get(one.partition) != []:
+                changing |= {(table.name, one.partition) for table in TABLES_OF.get(one.asset, ())}
         return found
 
     def _share_of_built(self, asset: str) -> dict[str, float]:

@@ -34,6 +34,7 @@ from resources.llm_cache import answer_times
 from resources.study import FitSpec, Study
 
 MOST_BUILT = 50
+# Labels first: detection reads them.
 READ = {"labels": (CONTEXTS, VOCAB_PROJECTION, COEFFICIENTS), "detection": (LABELS, COEFFICIENTS)}
 
 

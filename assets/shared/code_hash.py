@@ -13,6 +13,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "assets"
 ASSETS_FOLDER = Path(__file__).resolve().parent.parent
@@ -20,6 +21,8 @@ ASSETS_FOLDER = Path(__file__).resolve().parent.parent
 NOT_HASHED = {"__init__", "definitions", "prompts", "tables", "plots", "progress"}
 TABLES_SUFFIX = "_tables"
 DIGITS = 16
+# Where statements stand in statements: `match` has cases, `try` has handlers.
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 
 
 def modules_hash(names: Iterable[str]) -> str:
@@ -29,7 +32,7 @@ def modules_hash(names: Iterable[str]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(imported_closure(names)):
-        digest.update(f"{name}:{_source_hash(name)};".encode())
+        digest.update(f"{name}:{_hash_and_imports(name)[0]};".encode())
     return digest.hexdigest()[:DIGITS]
 
 
@@ -46,10 +49,9 @@ def imported_closure(names: Iterable[str]) -> set[str]:
     return found
 
 
-@functools.cache
 def imports_of(name: str) -> frozenset[str]:
     """Modules of the project that a module imports, at its top or inside functions."""
-    return frozenset(_imports_in(_tree(name)))
+    return _hash_and_imports(name)[1]
 
 
 def imports_in_function(module: str, function: str) -> frozenset[str]:
@@ -61,7 +63,7 @@ def imports_in_function(module: str, function: str) -> frozenset[str]:
 
 
 def _imports_in(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -74,6 +76,14 @@ def _imports_in(tree: ast.AST) -> Iterator[str]:
                 yield name
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements of a module or a block; expressions, where no import stands, are left out."""
+    for block in BLOCKS:
+        for statement in getattr(node, block, ()):
+            yield statement
+            yield from _statements(statement)
+
+
 def _is_pure(name: str) -> bool:
     """Whether a module's code is hashed: in a room, and one that makes numbers."""
     room, _, module = name.removeprefix(f"{PACKAGE}.").rpartition(".")
@@ -82,22 +92,48 @@ def _is_pure(name: str) -> bool:
 
 
 @functools.cache
-def _source_hash(name: str) -> str:
-    digest = hashlib.sha256(ast.dump(_Bare().visit(_tree(name))).encode())
-    return digest.hexdigest()[:DIGITS]
+def _hash_and_imports(name: str) -> tuple[str, frozenset[str]]:
+    tree = _tree(name)
+    said: list[str] = []
+    _dump(tree, said)
+    digest = hashlib.sha256("".join(said).encode()).hexdigest()
+    return digest[:DIGITS], frozenset(_imports_in(tree))
 
 
-class _Bare(ast.NodeTransformer):
-    """Drops what no computation reads: docstrings and descriptions."""
+def _dump(node: Any, said: list[str]) -> None:
+    """What ast.dump says of a tree, without what no computation reads: docstrings, descriptions.
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return None
-        return self.generic_visit(node)
+    Written out because definitions load each time that somebody looks: it takes half of the time.
+    """
+    if isinstance(node, ast.AST):
+        kind = type(node)
+        said.append(f"{kind.__name__}(")
+        separator = ""
+        for field in kind._fields:
+            value = getattr(node, field, None)
+            if value is None and getattr(kind, field, ...) is None:
+                continue
+            said.append(f"{separator}{field}=")
+            _dump(value, said)
+            separator = ", "
+        said.append(")")
+    elif isinstance(node, list):
+        said.append("[")
+        separator = ""
+        for item in node:
+            if not _says_nothing(item):
+                said.append(separator)
+                _dump(item, said)
+                separator = ", "
+        said.append("]")
+    else:
+        said.append(repr(node))
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        node.keywords = [word for word in node.keywords if word.arg != "description"]
-        return self.generic_visit(node)
+
+def _says_nothing(node: Any) -> bool:
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return isinstance(node, ast.keyword) and node.arg == "description"
 
 
 def _tree(name: str) -> ast.Module:

@@ -8,7 +8,6 @@ from assets.shared import code_hash
 from assets.shared.code_hash import (
     imported_closure,
     imports_in_function,
-    imports_of,
     modules_hash,
 )
 
@@ -39,15 +38,13 @@ def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def version_with(room: Path, name: str, text: str) -> str:
     (room / name).write_text(text)
-    imports_of.cache_clear()
-    code_hash._source_hash.cache_clear()
+    code_hash._hash_and_imports.cache_clear()
     return modules_hash([ENTRY])
 
 
 @pytest.fixture(autouse=True)
 def forget_files() -> None:
-    imports_of.cache_clear()
-    code_hash._source_hash.cache_clear()
+    code_hash._hash_and_imports.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -91,8 +88,8 @@ def test_the_closure_follows_imports_also_in_circles_and_inside_functions(room: 
 
 
 def test_the_projects_own_stages_have_versions_that_their_rooms_share_code_in() -> None:
-    closure = imported_closure(["assets.steering.judging"])
-    assert "assets.labels.judging" in closure
+    closure = imported_closure(["assets.steering.calibration"])
+    assert "assets.activations.suffix_forward" in closure
     assert not {name for name in closure if name.endswith((".prompts", ".tables", ".definitions"))}
 
 
@@ -106,5 +103,5 @@ def test_modules_outside_of_assets_count_where_they_are_named(room: Path) -> Non
         "assets.room.lonely",
     }
     (folder / "reading.py").write_text("from assets.room.lonely import x\ny = x + 1\n")
-    code_hash._source_hash.cache_clear()
+    code_hash._hash_and_imports.cache_clear()
     assert modules_hash(["resources.reading"]) != first
