@@ -15,7 +15,8 @@ spread. Controls of several kinds are not pooled: easy ones would lend their num
 The rows of `every` are the ones to call: their hypothesis is that a feature is exchangeable with at
 least one kind. p of that kind is valid then, and the largest is no smaller, however the kinds
 depend on each other (intersection-union test: Berger 1982, "Multiparameter hypothesis testing and
-acceptance sampling"). Kinds that a study has not are not asked.
+acceptance sampling"). Kinds that a study has not are not asked; where one that it has knows no value
+of the metric, there is no p of every.
 
 All features of a fit share one set of controls; such p-values depend on each other positively,
 under which Benjamini and Hochberg's procedure keeps its promise (Bates, Candès, Lei, Romano and
@@ -119,9 +120,8 @@ def _of_fit(
     """The rows of one fit and metric against one kind of control, or against every kind."""
     fewest = min(kinds, key=lambda kind: len(kinds[kind]), default=None)
     n_controls = 0 if fewest is None else len(kinds[fewest])
-    has_any = any(len(scores) for scores in kinds.values())
-    status, reason = "no_controls", _without_controls(control)
-    if has_any:
+    status, reason = "no_controls", _without_controls(kinds, metric)
+    if n_controls:
         n_features = len(fit.values(metric.name))
         status, reason = _told_of_controls(n_controls, fewest, n_features, config.fdr)
     has_value = pl.col("value").is_not_null()
@@ -138,7 +138,7 @@ def _of_fit(
         .alias("reason"),
     )
     p_values: list[float | None] = [None] * len(frame)
-    if has_any:
+    if n_controls:
         values = frame["value"].fill_null(0.0).to_numpy()
         p = p_against_every(values, list(kinds.values())).tolist()
         known = frame["value"].is_not_null()
@@ -156,11 +156,16 @@ def _of_fit(
     ).select(pl.col(name).cast(of_type) for name, of_type in SCHEMA.items())
 
 
-def _without_controls(control: str) -> str:
-    what = "a null control" if control == EVERY else f"a control of method {control}"
+def _without_controls(kinds: Controls, metric: Metric) -> str:
+    without = sorted(kind for kind, scores in kinds.items() if not len(scores))
+    if without:
+        return (
+            f"no control feature of method {' and '.join(without)} has a {metric.name}: "
+            f"{metric.told_by} says why, if max_features_controls lets any be measured"
+        )
     return (
-        f"no feature of {what} has a value at this site; add fits of method covariance, random "
-        "and permuted to the study, or raise max_features_controls"
+        "no fit of the site is a null control; add fits of method covariance, random and permuted "
+        "to the study"
     )
 
 

@@ -212,7 +212,7 @@ FEATURE_SIGNIFICANCE = Table(
         _probability(
             "p_value",
             "(1 + controls that score at least as high) / (1 + n_controls), one-sided; of every: "
-            "the largest over the kinds",
+            "the largest over the kinds, NULL where a kind that the study has knows no value",
         ),
         _probability(
             "q_value",

@@ -7,9 +7,9 @@ if REPEATED_SHARE of its runs of SHORT_RUN words are in them. Five words in a ro
 de-duplication of training texts counts by (Lee et al., arXiv 2107.06499: near-duplicates by 5-gram
 min-hash); what is shared by chance, such as a name or a turn of phrase, is mostly shorter.
 
-What is shown and what is kept back must not repeat each other: of two that do, the one drawn later
-is left out, and the next of its draw taken. What is drawn is contexts.py; that no such window came
-through is checked in the labels stage.
+What is kept back must not repeat what is shown, all of it taken together: whichever window is drawn
+later and makes it so is left out, and the next of its draw taken. What is drawn is contexts.py; that
+no such window came through is checked in the labels stage.
 """
 
 from __future__ import annotations
@@ -44,46 +44,61 @@ class SeenWindows:
         for length, runs in self._runs.items():
             runs |= word_runs(words, length)
 
-    def has_repeat(self, text: str) -> bool:
-        """Whether the window with this text repeats one that was added."""
-        if not self._whole:
-            return False
+    def has_repeat(self, text: str, more: SeenWindows | None = None) -> bool:
+        """Whether the window with this text repeats those that were added, and `more` with them."""
         words = normalised_words(text)
-        if words in self._whole or word_runs(words, LONG_RUN) & self._runs[LONG_RUN]:
+        seen = [self] if more is None else [self, more]
+        if any(words in one._whole for one in seen):
             return True
-        runs = word_runs(words, SHORT_RUN)
-        return bool(runs) and len(runs & self._runs[SHORT_RUN]) >= REPEATED_SHARE * len(runs)
+        long_runs, short_runs = (
+            {run for one in seen for run in word_runs(words, length) & one._runs[length]}
+            for length in (LONG_RUN, SHORT_RUN)
+        )
+        n_runs = len(word_runs(words, SHORT_RUN))
+        return bool(long_runs) or len(short_runs) >= REPEATED_SHARE * n_runs > 0
 
 
 class TwoSides:
-    """A feature's windows that are shown and that are kept back; none repeats the other side's.
+    """A feature's windows that are shown and that are kept back; none kept repeats those shown.
 
     `text_of` gives the text of the window around a token. `n_left_out` counts those left out.
     """
 
     def __init__(self, text_of: Callable[[int], str]) -> None:
         self._text_of = text_of
-        self._shown, self._kept = SeenWindows(), SeenWindows()
+        self._shown = SeenWindows()
+        self._kept: list[str] = []
         self.n_left_out = 0
 
     def show(self, peaks: Iterable[int], count: int) -> Int[np.ndarray, " m"]:
         """Places of the first `count` of these tokens that can be shown."""
-        return self._take(peaks, count, self._shown, self._kept)
+        return self._take(peaks, count, self._can_be_shown, self._shown.add)
 
     def keep(self, peaks: Iterable[int], count: int) -> Int[np.ndarray, " m"]:
         """Places of the first `count` of these tokens that can be kept back."""
-        return self._take(peaks, count, self._kept, self._shown)
+        return self._take(peaks, count, self._can_be_kept, self._kept.append)
+
+    def _can_be_kept(self, text: str) -> bool:
+        return not self._shown.has_repeat(text)
+
+    def _can_be_shown(self, text: str) -> bool:
+        new = SeenWindows([text])
+        return not any(self._shown.has_repeat(one, new) for one in self._kept)
 
     def _take(
-        self, peaks: Iterable[int], count: int, own: SeenWindows, other: SeenWindows
+        self,
+        peaks: Iterable[int],
+        count: int,
+        can_be_taken: Callable[[str], bool],
+        add: Callable[[str], None],
     ) -> Int[np.ndarray, " m"]:
         found: list[int] = []
         for place, peak in enumerate(islice(peaks, count + MOST_LEFT_OUT) if count else ()):
             text = self._text_of(int(peak))
-            if other.has_repeat(text):
+            if not can_be_taken(text):
                 self.n_left_out += 1
                 continue
-            own.add(text)
+            add(text)
             found.append(place)
             if len(found) == count:
                 break

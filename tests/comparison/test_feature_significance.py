@@ -82,7 +82,7 @@ def test_what_cannot_be_told_is_null_with_a_reason() -> None:
     alone = of_auroc(significance_rows([planted_fit("snmf-k002", [0.9, None])], CONFIG))
     FEATURE_SIGNIFICANCE.conform(alone, PARTITION)
     assert alone["status"].to_list() == ["no_controls", "no_value"]
-    assert "max_features_controls" in alone["reason"][0]
+    assert "add fits of method covariance" in alone["reason"][0]
     assert alone["p_value"].null_count() == alone["is_significant"].null_count() == 2
 
     few = [

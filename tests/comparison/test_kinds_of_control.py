@@ -111,9 +111,10 @@ def test_every_asks_each_kind_and_names_the_one_that_has_too_few() -> None:
     kind, every = (
         rows.filter(control=c, feature_id=0).row(0, named=True) for c in ("covariance", EVERY)
     )
-    assert (kind["status"], kind["p_value"]) == ("no_controls", None)
-    assert "a control of method covariance" in kind["reason"]
-    assert (every["status"], every["p_value"], every["n_controls"]) == ("too_few_controls", 1.0, 0)
+    for row in (kind, every):
+        assert (row["status"], row["p_value"], row["q_value"]) == ("no_controls", None, None)
+        assert (row["n_controls"], row["is_significant"]) == (0, None)
+        assert "no control feature of method covariance has a concept_auroc" in row["reason"]
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])

@@ -11,6 +11,7 @@ from assets.evidence.config import EvidenceConfig
 from assets.evidence.contexts import build_contexts
 from assets.evidence.document_draws import DocumentDraws
 from assets.evidence.repeated_windows import SeenWindows, TwoSides
+from assets.labels.asked_texts import check_disjoint
 from assets.labels.evidence_shown import SHOWN_KINDS
 from assets.shared.word_runs import minhashes, normalised_words
 
@@ -61,6 +62,22 @@ def test_the_later_of_two_gives_way_and_the_next_is_taken() -> None:
     assert sides.n_left_out == 2
     assert sides.show([3, 0], 5).tolist() == [1]
     assert sides.keep([], 5).tolist() == sides.keep([5], 0).tolist() == []
+
+
+def test_nothing_is_shown_of_which_a_kept_window_would_be_a_repeat() -> None:
+    short, around = "come back again very soon", "please do come back again very soon to our house"
+    # Of the seven runs of five words of the last, each of the others holds three.
+    pieces = ["a b c d e f g", "d e f g h i j", "a b c d e f g h i j k"]
+    texts = [short, around, *pieces, "other words"]
+    sides = TwoSides(lambda token: texts[token])
+    assert sides.keep([0], 1).tolist() == [0]
+    assert sides.show([1, 5], 2).tolist() == [1]
+    sides = TwoSides(lambda token: texts[token])
+    assert sides.keep([4], 1).tolist() == [0]
+    assert sides.show([2, 3], 2).tolist() == [0]
+    assert sides.n_left_out == 1
+    assert not any(SeenWindows([one]).has_repeat(pieces[2]) for one in pieces[:2])
+    assert SeenWindows(pieces[:2]).has_repeat(pieces[2])
 
 
 def corpus(texts: list[str], strengths: list[float]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -137,6 +154,35 @@ def test_pairs_that_differ_in_the_last_character_go_to_one_half(length: int) -> 
         assert share_together(control.are_shown(np.arange(800), seed)) < 0.6
         assert share_together(split_in_halves(minhashes(texts), concepts, seed)) >= 0.9
         assert share_together(split_in_halves(ids, concepts, seed)) < 0.6
+
+
+def test_a_near_miss_that_holds_a_short_kept_window_does_not_stop_labels() -> None:
+    # Feature 0 fires in short documents, feature 1 where each of them is quoted.
+    short = [" ".join(f"word{i}{letter}" for letter in "abcde") for i in range(12)]
+    quoting = [f"please do {text} whoever asks{i}" for i, text in enumerate(short)]
+    rows = [
+        (f"{i:04x}", position, f" {word}")
+        for i, text in enumerate([*short, *quoting])
+        for position, word in enumerate(text.split())
+    ]
+    schema = {"document_id": pl.String, "position": pl.Int32, "token": pl.String}
+    tokens = pl.DataFrame(rows, schema=schema, orient="row").with_row_index("row")
+    tokens = tokens.with_columns(pl.col("row").cast(pl.Int64))
+    second = tokens.filter(pl.col("position") == 1).with_row_index("document")
+    coefficients = second.select(
+        "row",
+        feature_id=(pl.col("document") >= len(short)).cast(pl.Int32),
+        coefficient=pl.lit(1.0, pl.Float32),
+    )
+    config = CONFIG.model_copy(update={"n_negative": 0, "n_near_miss": 6, "n_hard_negative": 0})
+    contexts = build_contexts(coefficients, tokens, config, similar={0: [1]})
+    kept, misses = (
+        contexts.filter(feature_id=0, kind=kind)["text"].to_list()
+        for kind in ("held_out", "near_miss")
+    )
+    assert kept and misses
+    assert not any(text.strip() in miss for text in kept for miss in misses)
+    check_disjoint(contexts)
 
 
 def test_boilerplate_leaves_fewer_and_every_row_of_the_feature_says_how_many() -> None:
