@@ -51,7 +51,13 @@ class CallShares:
         counts = count(n_features)
         found = self._made_of_most(stage, spec.fit.key, count)
         if found is None:
-            n_fits = max(1, len(self._specs))
+            # Another model writes other texts; what is asked of labels alone is the same for all.
+            alike = [
+                one
+                for one in self._specs
+                if stage != "steering" or one.site.model == spec.site.model
+            ]
+            n_fits = max(1, len(alike))
             others = (n_fits - 1) / n_fits
             return {
                 name: (one.prompt, one.usual - others * one.as_other_fits)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +17,15 @@ ENDPOINT = "/v1/chat/completions"
 # The provider's limits, with room to spare for the bytes.
 MOST_REQUESTS = 50_000
 MOST_BYTES = 190_000_000
+UNREADABLE = "its line of the batch's output could not be read"
 
 
 @dataclass(frozen=True)
 class OutputLine:
-    """What became of one request: `body` of a response, or the message and codes of an error."""
+    """What became of one request: `body` of a response, or the message and codes of an error.
+
+    `status` is 0 where the request never ran, or its line could not be read.
+    """
 
     request_hash: str
     status: int
@@ -60,13 +63,23 @@ def chunks(lines: Mapping[str, str], most: int | None = None) -> Iterator[list[s
 
 
 def output_lines(files: Sequence[str]) -> Iterator[OutputLine]:
-    """The lines of output and error files; what is no such line is left out, as nobody's."""
+    """The lines of output and error files, none of which ends the reading: what names no request
+    is left out, and what says of one nothing that can be read is its error.
+    """
     for text in files:
         # Not splitlines: texts may hold other characters that it takes for line ends.
         for line in text.split("\n"):
-            with suppress(ValueError, KeyError, TypeError, AttributeError):
+            try:
                 content = json.loads(line)
-                yield _read(str(content["custom_id"]), content)
+                request_hash = str(content["custom_id"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue
+            try:
+                found = _read(request_hash, content)
+            except Exception as error:  # a provider may write anything
+                words = f"{UNREADABLE}: {type(error).__name__}: {error}"
+                found = OutputLine(request_hash, 0, None, words)
+            yield found
 
 
 def _read(request_hash: str, content: Mapping[str, Any]) -> OutputLine:
@@ -74,9 +87,16 @@ def _read(request_hash: str, content: Mapping[str, Any]) -> OutputLine:
     body, status = response.get("body"), int(response.get("status_code") or 0)
     if status == 200 and isinstance(body, dict):
         return OutputLine(request_hash, status, body)
-    said = content.get("error") or (body or {}).get("error") or body or {}
-    codes = {str(said[name]) for name in ("code", "type") if said.get(name)}
+    in_body = body.get("error") if isinstance(body, Mapping) else None
+    # An error may be a text.
+    said = content.get("error") or in_body or body
+    codes = [said.get(name) for name in ("code", "type")] if isinstance(said, Mapping) else []
     param, message = blamed(said)
     return OutputLine(
-        request_hash, status, None, message or "no reason given", param, frozenset(codes)
+        request_hash,
+        status,
+        None,
+        message or "no reason given",
+        param,
+        frozenset(str(code) for code in codes if code),
     )

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from resources.refused_parameters import DROPPABLE
+
 FOLDER = "llm_batches"
 
 
@@ -25,7 +27,8 @@ FOLDER = "llm_batches"
 class OpenBatch:
     """`asked` is the model and address; `requests` maps request hashes to whether they want the
     answer's log-probability; `batch_id` is None until the provider has confirmed the batch;
-    `dropped` names the parameters that requests were sent without (refused_parameters.py).
+    `dropped` names the parameters that requests were sent without, `refused` those that the
+    endpoint had refused until then (refused_parameters.py): also max_tokens, which is renamed.
     """
 
     asked: str
@@ -34,6 +37,11 @@ class OpenBatch:
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
     batch_id: str | None = None
     dropped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refused: Sequence[str] = ()
+
+    def perhaps_sent(self, request_hash: str) -> frozenset[str]:
+        """The optional parameters that a request may have been sent with."""
+        return frozenset(DROPPABLE) - {*self.refused, *self.dropped.get(request_hash, ())}
 
 
 class BatchRegister:

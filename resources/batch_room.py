@@ -22,9 +22,11 @@ class BatchRoom:
 
     most: int | None = None
     promised: set[str] = field(default_factory=set)
-    # Of the round of batches under way: requests not submitted yet, and those of refused batches.
+    # Of the round of batches under way: requests not submitted yet, those of refused batches, and
+    # those that had a parameter too many.
     n_left: int = 0
     refused: set[str] = field(default_factory=set)
+    sent_again: set[str] = field(default_factory=set)
     because: CallFailed | None = None
     _largest_refused: int = 0
     _n_halvings: int = 0
@@ -33,9 +35,13 @@ class BatchRoom:
     def is_one_at_a_time(self) -> bool:
         return self._n_halvings > 0
 
+    @property
+    def needs_another_round(self) -> bool:
+        return bool(self.n_left or self.refused or self.sent_again)
+
     def begin_round(self) -> None:
         self.n_left = self._largest_refused = 0
-        self.refused = set()
+        self.refused, self.sent_again = set(), set()
 
     def note_refused(self, requests: Collection[str], because: CallFailed) -> None:
         self.refused |= set(requests)

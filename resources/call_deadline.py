@@ -17,8 +17,6 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _loops: list[asyncio.AbstractEventLoop] = []
-# A forked process has the loop without its thread.
-os.register_at_fork(after_in_child=_loops.clear)
 
 
 def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
@@ -44,3 +42,13 @@ def calls_loop() -> asyncio.AbstractEventLoop:
             threading.Thread(target=loop.run_forever, name="llm calls", daemon=True).start()
             _loops.append(loop)
         return _loops[0]
+
+
+def _begin_anew() -> None:
+    """A forked process has the loop without its thread, and a lock that another may have held."""
+    global _lock
+    _lock = threading.Lock()
+    _loops.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)

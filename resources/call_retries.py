@@ -6,9 +6,10 @@
 
 A rate limit makes calls wait for their turn, and says nothing against one of them: while others get
 answers it waits on. Where no call got an answer for `retry_seconds`, the endpoint is out of order:
-from then on a call is tried once, until one gets an answer, so that a batch of thousands does not
-wait so long each. Waits are the endpoint's own (Retry-After in seconds or as a date,
-retry-after-ms), else they grow from a quarter of a second to half a minute, with jitter (stamina).
+from then on a call is tried once, until one gets an answer (an error of another status is one), so
+that a batch of thousands does not wait so long each. Waits are the endpoint's own (Retry-After in
+seconds or as a date, retry-after-ms), else they grow from a quarter of a second to half a minute,
+with jitter (stamina).
 """
 
 from __future__ import annotations
@@ -77,7 +78,12 @@ class CallRetries:
             reason = f"{error.reason}{tried}"
             raise CallFailed(reason, is_no_answer=error.is_no_answer, may_pass=True) from None
         except CallRefused as error:
+            self._note_answer()
             raise CallFailed(str(error)) from None
+        except CallFailed as error:
+            if error.status is not None:
+                self._note_answer()
+            raise
         raise CallFailed("no attempt was made")
 
     def _is_tried_again(self, error: TransientFailure, call: _FailingCall) -> bool:
@@ -89,7 +95,7 @@ class CallRetries:
             return call.n_counted <= self._max_retries
         since = self._note_failure(now)
         if error.bound == "time":
-            since = min(since, call.began)
+            since = min(since, call.broken_since)
         return now - since < self._retry_seconds
 
     def _note_failure(self, now: float) -> float:
@@ -110,19 +116,23 @@ class _FailingCall:
     """What one call has been through."""
 
     def __init__(self) -> None:
-        self.began = self._now = time.monotonic()
+        self._began = self._now = time.monotonic()
+        # Its first failure that is bound by time: a rate limit before it says nothing against it.
+        self.broken_since = math.inf
         self.n_failures = self.n_counted = 0
 
     def note(self, error: TransientFailure, now: float) -> None:
         self._now = now
         if self.n_failures == 0:
-            self.began = now
+            self._began = now
+        if error.bound == "time":
+            self.broken_since = min(self.broken_since, now)
         self.n_failures += 1
         self.n_counted += error.bound == "attempts"
 
     @property
     def seconds(self) -> float:
-        return self._now - self.began
+        return self._now - self._began
 
     def at_least(self, wait_seconds: float) -> float:
         first, most = SHORTEST_WAITS_SECONDS

@@ -7,9 +7,10 @@
 
 Calls are taken off the budget before they are submitted, and so are USD, by a cautious guess; where
 its time is over while a batch is under way, BudgetSpent is raised, the batch goes on, and the next
-run picks it up. A look that fails in passing is repeated. A batch that the provider has no room for
-is halved (batch_room.py). Whatever an ended batch answered is kept, asked for now or not: it was
-paid for. What a line of it says is batch_outcomes.py; chat_model.py makes replies of the outcomes.
+run picks it up. A look or a download that fails in passing is repeated. A batch that the provider
+has no room for is halved (batch_room.py), and lines that had a parameter too many are sent again
+without it. Whatever an ended batch answered is kept, asked for now or not: it was paid for. What a
+line of it says is batch_outcomes.py; chat_model.py makes replies of the outcomes.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from resources.batch_lines import chunks, input_line, output_lines
 from resources.batch_outcomes import Outcome, has_no_room, outcome_of, why_none
 from resources.batch_register import BatchRegister, OpenBatch
 from resources.batch_room import BatchRoom
-from resources.batch_submission import DAY_SECONDS, BatchSubmission
+from resources.batch_submission import DAY_SECONDS, BatchSubmission, whole_batch
 from resources.call_budget import BudgetSpent, CallBudget
 from resources.call_failures import CallFailed
 from resources.chat_endpoint import ChatEndpoint
@@ -75,21 +76,18 @@ class ChatBatch:
         found: dict[str, Outcome] = {}
         room = BatchRoom()
         while True:
-            droppable, n_found = self._endpoint.droppable_parameters, len(found)
+            n_found = len(found)
             to_ask = {h: request for h, request in requests.items() if h not in found}
             room.begin_round()
             batches, failed = self._batches_for(to_ask, room)
-            ended = self._ended(
-                batches, droppable, room, lambda n, before=n_found: on_progress(before + n)
-            )
+            ended = self._ended(batches, room, lambda n, before=n_found: on_progress(before + n))
             found |= {h: one for h, one in {**failed, **ended}.items() if h in to_ask}
             if room.refused and not room.halve():
                 assert room.because is not None
-                rest = (room.promised | room.refused) & to_ask.keys() - found.keys()
+                unanswered = room.promised | room.refused | room.sent_again
+                rest = unanswered & to_ask.keys() - found.keys()
                 return found | dict.fromkeys(rest, room.because)
-            # Requests that had a parameter too many are sent again without it.
-            is_one_dropped = self._endpoint.droppable_parameters != droppable
-            if not (is_one_dropped or room.refused or room.n_left):
+            if not room.needs_another_round:
                 return found
 
     def _batches_for(
@@ -150,37 +148,31 @@ class ChatBatch:
     def _ended(
         self,
         batches: Sequence[OpenBatch],
-        droppable: frozenset[str],
         room: BatchRoom,
         on_progress: Callable[[int], None],
     ) -> dict[str, Outcome]:
-        """What all of `batches` answered, once they have ended; `room` is told of those refused."""
+        """What all of `batches` answered, once they have ended; `room` is told of those refused,
+        and of requests to be sent again.
+        """
         found: dict[str, Outcome] = {}
         waiting, wait = list(batches), self._config.batch_poll_seconds
         while waiting:
             n_done = len(found)
             for batch in list(waiting):
+                state: Batch | None = None
                 try:
                     state = self._state(batch)
+                    has_ended = state.status in ENDED
+                    collected = self._collected(batch, state, room) if has_ended else {}
                 except CallFailed as failure:
-                    if failure.may_pass and time.time() < batch.submitted_at + LONGEST_LIFE:
-                        logger.warning("batch %s: %s; waiting on", batch.batch_id, failure.reason)
-                        continue
+                    has_ended = not self._is_waited_out(batch, failure)
+                    is_gone = state is None and failure.status == 404
+                    collected = self._lost(batch, failure, is_gone=is_gone) if has_ended else {}
+                if has_ended:
                     waiting.remove(batch)
-                    found |= self._lost(batch, failure, is_gone=failure.status == 404)
-                    continue
-                if state.status not in ENDED:
-                    n_done += state.request_counts.completed if state.request_counts else 0
-                    continue
-                waiting.remove(batch)
-                if has_no_room(state):
-                    room.note_refused(batch.requests, why_none(state, self._endpoint))
-                    self._register.remove(batch)
-                    continue
-                try:
-                    found |= self._collected(batch, state, droppable)
-                except CallFailed as failure:
-                    found |= self._lost(batch, failure, is_gone=False)
+                    found |= collected
+                elif state is not None and state.request_counts:
+                    n_done += state.request_counts.completed
             on_progress(max(n_done, len(found)))
             if waiting:
                 self._sleep(wait, waiting)
@@ -199,12 +191,24 @@ class ChatBatch:
         time.sleep(left)
 
     def _state(self, batch: OpenBatch) -> Batch:
-        return self._endpoint.retried(lambda client: client.batches.retrieve(str(batch.batch_id)))
+        batch_id = str(batch.batch_id)
+        return self._endpoint.retried(lambda client: whole_batch(client.batches.retrieve(batch_id)))
 
-    def _collected(
-        self, batch: OpenBatch, state: Batch, droppable: frozenset[str]
-    ) -> dict[str, Outcome]:
-        """The outcomes of an ended batch; its answers are kept, then it is forgotten."""
+    def _is_waited_out(self, batch: OpenBatch, failure: CallFailed) -> bool:
+        """Whether a look at a batch, or at what it answered, is worth another one."""
+        is_young = time.time() < batch.submitted_at + LONGEST_LIFE
+        if failure.may_pass and is_young:
+            logger.warning("batch %s: %s; waiting on", batch.batch_id, failure.reason)
+        return failure.may_pass and is_young
+
+    def _collected(self, batch: OpenBatch, state: Batch, room: BatchRoom) -> dict[str, Outcome]:
+        """The outcomes of an ended batch; its answers are kept, then it is forgotten. `room` is
+        told where there are none, and which requests are to be sent again.
+        """
+        if has_no_room(state):
+            room.note_refused(batch.requests, why_none(state, self._endpoint))
+            self._register.remove(batch)
+            return {}
         files = [
             self._content(name) for name in (state.output_file_id, state.error_file_id) if name
         ]
@@ -216,10 +220,14 @@ class ChatBatch:
             if line is None:
                 found[request_hash] = why_none(state, self._endpoint)
                 continue
-            is_sent_again = self._endpoint.drop_refused_parameter(
-                line.status, line.message, droppable, param=line.param
-            )
-            if is_sent_again:
+            if self._endpoint.drop_refused_parameter(
+                line.status,
+                line.message,
+                batch.perhaps_sent(request_hash),
+                param=line.param,
+                codes=line.codes,
+            ):
+                room.sent_again.add(request_hash)
                 continue
             outcome = outcome_of(
                 line,

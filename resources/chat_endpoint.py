@@ -1,8 +1,9 @@
 """One call to an OpenAI-compatible endpoint: attempts, waits, and why it failed in words.
 
-An attempt ends after `timeout_seconds`, whatever the endpoint does (call_deadline.py); which
-failures are tried again, and when, is call_retries.py. Each attempt also tells the limit of calls
-at once how it went (concurrency_limit.py) and waits without holding a place. A parameter that the
+An attempt ends after `timeout_seconds`, whatever the endpoint does (call_deadline.py); of questions
+about files and batches, which may be large, only a wait for the next bytes does. Which failures are
+tried again, and when, is call_retries.py. Each attempt of a call also tells the limit of calls at
+once how it went (concurrency_limit.py) and waits without holding a place. A parameter that the
 endpoint refuses by name (newer models refuse `max_tokens` or `temperature`, some servers know no
 `seed`; refused_parameters.py) is renamed or dropped, logged, remembered and noted with the answer.
 No reason ever holds the key. What errors mean stands in call_failures.py; batches of calls, the
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -27,7 +29,7 @@ from resources.call_failures import CallFailed, CallRefused, TransientFailure, f
 from resources.call_retries import CallRetries, wait_asked_for
 from resources.completion_answers import LONGEST_REFUSAL, answer_of, error_in
 from resources.concurrency_limit import ConcurrencyLimit
-from resources.endpoint_clients import EndpointClients
+from resources.endpoint_clients import EndpointClients, NoApiReply
 from resources.llm_cache import Answer
 from resources.refused_parameters import DROPPABLE, STATUSES, blamed, refused_parameter
 
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 MAX_TOP_LOGPROBS = 20
+# Of max_tokens, where that is refused.
+NEWER_NAME = "max_completion_tokens"
 # Shorter ones are place-holders such as "none", and words of ordinary text.
 SHORTEST_KEY = 8
 
@@ -82,6 +86,7 @@ class ChatEndpoint:
         self._reasoning_effort = reasoning_effort
         self.limit = ConcurrencyLimit(calls_at_once)
         self._schema_parameters = schema_parameters or _response_format
+        self._lock = threading.Lock()
         self._refused: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
@@ -106,23 +111,16 @@ class ChatEndpoint:
         return self._retries.run(lambda: self._watched_attempt(request, watch))
 
     def retried(self, ask: Callable[[OpenAI], T]) -> T:
-        """What `ask` gets from the client, with the same retries. Raises CallFailed."""
-
-        def attempt() -> T:
-            import openai
-
-            try:
-                return ask(self._clients.for_files())
-            except openai.APIError as error:
-                raise self.failure(error) from None
-
-        return self._retries.run(attempt)
+        """What `ask` gets from the client for files and batches, with the same retries. Raises
+        CallFailed, whatever happens.
+        """
+        return self._retries.run(lambda: self._told(lambda: ask(self._clients.for_files())))
 
     def _watched_attempt(self, request: ChatRequest, watch: Watch) -> Answer:
         with self.limit.call() as under_way:
             watch.check()
             try:
-                answer = self._attempt(request)
+                answer = self._told(lambda: self._attempt(request))
             except TransientFailure as error:
                 under_way.was_overload = True
                 watch.note_attempt(error.reason if error.is_no_answer else None)
@@ -135,38 +133,50 @@ class ChatEndpoint:
 
         for _ in range(len(DROPPABLE) + 1):
             parameters = self.parameters(request)
+            client = self._clients.for_calls()
+            started = time.perf_counter()
             try:
-                client = self._clients.for_calls()
-                started = time.perf_counter()
                 call = client.chat.completions.create(**parameters)
                 completion = within(self._timeout_seconds, call)
-                if (said := error_in(completion)) is not None:
-                    return self._no_failure(self.failure_with_200(*said))
-                answer = answer_of(
-                    completion,
-                    model=self.model,
-                    wants_answer_logprob=request.wants_answer_logprob,
-                    without_secrets=self.without_key,
-                    seconds=time.perf_counter() - started,
-                )
-                return replace(answer, dropped_parameters=self.dropped(request, parameters))
             except openai.APIError as error:
                 status = getattr(error, "status_code", 0)
                 param, message = blamed(error.body)
-                if not self.drop_refused_parameter(
-                    status, message or error.message, parameters, param=param
+                if self.drop_refused_parameter(
+                    status, message or error.message, parameters, param=param, codes=_codes(error)
                 ):
-                    return self._no_failure(self.failure(error))
-            except (CallFailed, TransientFailure):
-                raise
-            except TimeoutError:
-                raise self._no_answer_in_time() from None
-            except json.JSONDecodeError as error:  # cut off on its way
-                raise TransientFailure(f"reply could not be read: {error}") from None
-            except Exception as error:  # a reply that is no chat completion, a server not starting
-                reason = f"{type(error).__name__}: {error}"
-                raise CallFailed(f"reply could not be read: {self.scrub(reason)[:300]}") from None
+                    continue
+                return self._no_failure(self.failure(error))
+            if (said := error_in(completion)) is not None:
+                return self._no_failure(self.failure_with_200(*said))
+            answer = answer_of(
+                completion,
+                model=self.model,
+                wants_answer_logprob=request.wants_answer_logprob,
+                without_secrets=self.without_key,
+                seconds=time.perf_counter() - started,
+            )
+            return replace(answer, dropped_parameters=self.dropped(request, parameters))
         raise CallFailed("the endpoint refuses every parameter of the request")
+
+    def _told(self, attempt: Callable[[], T]) -> T:
+        """What an attempt returns. Raises CallFailed, CallRefused or TransientFailure only."""
+        import openai
+
+        try:
+            return attempt()
+        except (CallFailed, CallRefused, TransientFailure):
+            raise
+        except openai.APIError as error:
+            raise self.failure(error) from None
+        except TimeoutError:
+            raise self._no_answer_in_time() from None
+        except json.JSONDecodeError as error:  # cut off on its way
+            raise TransientFailure(f"reply could not be read: {error}") from None
+        except NoApiReply as error:
+            raise TransientFailure(self.scrub(str(error))[:200]) from None
+        except Exception as error:  # a reply that is none, a server not starting
+            reason = f"{type(error).__name__}: {error}"
+            raise CallFailed(f"reply could not be read: {self.scrub(reason)[:300]}") from None
 
     def _no_failure(self, failure: CallFailed | CallRefused | TransientFailure) -> Answer:
         """A refusal, which is an answer; raises what is none."""
@@ -192,7 +202,7 @@ class ChatEndpoint:
             return CallFailed(f"reply could not be read: {message}")
         return failure_of(
             error.status_code,
-            {str(word) for word in (error.code, error.type) if word},
+            _codes(error),
             message,
             model=self.model,
             wait_seconds=wait_asked_for(error.response.headers),
@@ -220,15 +230,27 @@ class ChatEndpoint:
         return frozenset(DROPPABLE) - self._refused
 
     def drop_refused_parameter(
-        self, status: int, message: str, sent: Collection[str], *, param: str | None = None
+        self,
+        status: int,
+        message: str,
+        sent: Collection[str],
+        *,
+        param: str | None = None,
+        codes: Collection[str] = (),
     ) -> bool:
-        """Whether an error answer refuses an optional parameter, which is not sent from now on."""
-        name = refused_parameter(message, param, sent) if status in STATUSES else None
+        """Whether an error answer refuses an optional parameter, which is not sent from now on;
+        `codes` are the error's code and type.
+        """
+        is_one = status in STATUSES
+        name = refused_parameter(message, param, sent, codes) if is_one else None
         if name is None:
             return False
-        if name not in self._refused:
-            logger.warning("%s refuses %s; sent without it from now on", self.model, name)
-        self._refused |= {name}
+        with self._lock:
+            is_new = name not in self._refused
+            self._refused |= {name}
+        if is_new:
+            change = f"as {NEWER_NAME}" if name == "max_tokens" else "without it"
+            logger.warning("%s refuses %s; sent %s from now on", self.model, name, change)
         return True
 
     def dropped(self, request: ChatRequest, sent: Collection[str]) -> tuple[str, ...]:
@@ -242,7 +264,7 @@ class ChatEndpoint:
         for name in self._refused:
             value = parameters.pop(name, None)
             if name == "max_tokens":
-                parameters["max_completion_tokens"] = value
+                parameters[NEWER_NAME] = value
             elif name == "logprobs":
                 parameters.pop("top_logprobs", None)
         return parameters
@@ -264,6 +286,11 @@ class ChatEndpoint:
         if request.json_schema is not None:
             parameters |= self._schema_parameters(request.json_schema)
         return parameters
+
+
+def _codes(error: Any) -> set[str]:
+    """The code and type of an openai.APIError."""
+    return {str(word) for word in (error.code, error.type) if word}
 
 
 def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 class ChatModel:
     """Implements assets.shared.chat.Chat for a study's LLM, with a cache and a price.
 
-    `model` is the name recorded and hashed; `usd` of a reply is its price when it was made, also
-    when it was reused: sum it over replies with `was_reused` false for what a run cost.
+    `model` is the name recorded and hashed; `usd` of a reply is its price, also when it was
+    reused: sum it over replies with `was_reused` false for what a run cost.
     """
 
     def __init__(

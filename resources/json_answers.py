@@ -51,6 +51,9 @@ def json_answer(text: str, schema: Mapping[str, Any]) -> str:
         except json.JSONDecodeError as error:
             problem = f"{error.msg} at character {error.pos}"
             continue
+        except ValueError:  # Python reads whole numbers of 4300 digits at most
+            problem = "a number has too many digits"
+            continue
         except RecursionError:
             problem = "too many brackets in each other"
             continue

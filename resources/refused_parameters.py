@@ -1,9 +1,10 @@
 """Which optional parameter of a call an error answer refuses, in the words of many servers.
 
-Some name it in a field: `param` (OpenAI, Azure), `loc` of a forbidden input (FastAPI, vLLM). Others
-only in words: then the name must stand beside "unsupported", "unknown", "not permitted" and their
-like, and not within a quoted text of several words, which is a prompt. A name alone tells nothing:
-prompts have seeds and temperatures too.
+Some name it in a field: `param` (OpenAI, Azure), `loc` of a forbidden input (FastAPI, vLLM). A
+value is blamed alike, so that the code or the words must tell that the parameter itself is refused.
+Others name it only in words: the name must stand beside "unsupported", "unknown", "not permitted"
+and their like, and not within a quoted text of several words, which is a prompt. A name alone tells
+nothing: prompts have seeds and temperatures too.
 """
 
 from __future__ import annotations
@@ -17,6 +18,11 @@ DROPPABLE = ("max_tokens", "temperature", "seed", "top_logprobs", "logprobs", "r
 # 403: OpenAI's reasoning models for logprobs; 404: OpenRouter; 422: FastAPI.
 STATUSES = (400, 403, 404, 422)
 LONGEST_MESSAGE = 2000
+# Of errors whose `param` is refused itself; the last is that of a parameter with one value only.
+REFUSING_CODES = {"unsupported_parameter", "unknown_parameter", "extra_forbidden"}
+ONE_VALUE_CODE = "unsupported_value"
+# Requests ask for one type of answers: blaming it says nothing of one schema.
+ANSWER_TYPE = "response_format.type"
 _OTHER_NAMES = {"json_schema": "response_format", "response format": "response_format"}
 _NAMES = (*DROPPABLE, *_OTHER_NAMES)
 _FORBIDDEN = re.compile(r"forbidden|not permitted|unexpected|unsupported|not supported", re.I)
@@ -40,21 +46,37 @@ _BETWEEN = (
 _QUOTED_TEXT = re.compile(r"(?<!\w)(['\"`])(?:(?!\1).)*\s(?:(?!\1).)*\1(?!\w)", re.S)
 
 
-def refused_parameter(message: str, param: str | None, sent: Collection[str]) -> str | None:
+def refused_parameter(
+    message: str, param: str | None, sent: Collection[str], codes: Collection[str] = ()
+) -> str | None:
     """The one of DROPPABLE, of those `sent`, that is refused; None where none is.
 
-    `param` is the field that the error blames, None where it names none.
+    `param` is the field that the error blames, None where it names none; `codes` are the error's
+    code and type.
     """
-    if param:
-        parts = re.split(r"[.\[\]/]+", param.removeprefix("body."))
-        name = _OTHER_NAMES.get(parts[0], parts[0])
-        return name if name in DROPPABLE and name in sent else None
     words = _QUOTED_TEXT.sub(" … ", message[:LONGEST_MESSAGE].replace("(s)", "s"))
+    if param:
+        field = param.removeprefix("body.")
+        first = re.split(r"[.\[\]/]+", field)[0]
+        name = _OTHER_NAMES.get(first, first)
+        is_one = name in DROPPABLE and name in sent
+        return name if is_one and _is_blamed_itself(name, field, words, codes) else None
     for named in _NAMES:
         name = _OTHER_NAMES.get(named, named)
         if name in sent and _is_refused(named, words):
             return name
     return None
+
+
+def _is_blamed_itself(name: str, field: str, words: str, codes: Collection[str]) -> bool:
+    """Whether a blamed `field` of the parameter `name` is refused, rather than its value."""
+    if ONE_VALUE_CODE in codes:
+        # Another number of tokens may do; without the limit, answers may have no end.
+        return name != "max_tokens"
+    if field == ANSWER_TYPE or not REFUSING_CODES.isdisjoint(codes):
+        return True
+    names = [named for named in _NAMES if _OTHER_NAMES.get(named, named) == name]
+    return any(_is_refused(named, words) for named in (*names, re.escape(field)))
 
 
 def _is_refused(name: str, words: str) -> bool:
@@ -72,26 +94,40 @@ def blamed(error: Any) -> tuple[str | None, str | None]:
         return None, error
     if not isinstance(error, Mapping):
         return None, None
-    if error.get("message"):
-        return _text(error.get("param")), str(error["message"])
-    detail = error.get("detail")
+    message, detail = error.get("message"), error.get("detail")
+    if isinstance(message, Mapping):  # Mistral puts FastAPI's answer there
+        return blamed(message)
+    if message:
+        return _text(error.get("param")), str(message)
     if isinstance(detail, (list, tuple)):
         faults = [one for one in detail if isinstance(one, Mapping)]
-        message = "; ".join(f"{_place(one)}: {one.get('msg')}" for one in faults)
-        forbidden = [
-            one for one in faults if _FORBIDDEN.search(f"{one.get('type')} {one.get('msg')}")
-        ]
-        return (_place(forbidden[0]) if forbidden else None), message or None
+        forbidden = [_place(one) for one in faults if _is_forbidden(one)]
+        words = "; ".join(_words(one) for one in faults)
+        return (forbidden[0] if forbidden else None), words or None
     if isinstance(detail, Mapping):
         return blamed(detail)
     return _text(error.get("param")), _text(detail)
 
 
-def _place(fault: Mapping[str, Any]) -> str:
-    """loc ["body", "seed"] → "seed"."""
+def _is_forbidden(fault: Mapping[str, Any]) -> bool:
+    return _FORBIDDEN.search(f"{fault.get('type')} {fault.get('msg')}") is not None
+
+
+def _words(fault: Mapping[str, Any]) -> str:
+    """What a fault says, after its place; types tell what is forbidden where words do not."""
+    place, said = _place(fault), str(fault.get("msg"))
+    if place and _is_forbidden(fault) and not _FORBIDDEN.search(said):
+        return f"{place} is not permitted: {said}"
+    return f"{place}: {said}" if place else said
+
+
+def _place(fault: Mapping[str, Any]) -> str | None:
+    """loc ["body", "seed"] → "seed"; None where there is none."""
     place = fault.get("loc")
-    parts = [str(part) for part in place] if isinstance(place, (list, tuple)) else [str(place)]
-    return ".".join(parts[1:] if parts[0] == "body" and len(parts) > 1 else parts)
+    parts = [str(part) for part in place] if isinstance(place, (list, tuple)) else [_text(place)]
+    if parts[:1] == ["body"] and len(parts) > 1:
+        parts = parts[1:]
+    return ".".join(part for part in parts if part) or None
 
 
 def _text(value: Any) -> str | None:

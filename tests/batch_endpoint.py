@@ -40,6 +40,8 @@ class BatchEndpoint:
         self.broken: Callable[[str, str], tuple[int, Any] | None] = lambda method, path: None
         # Batches are made, and the client never hears of it.
         self.loses_the_answer_to_create = False
+        # Batches are made, and a gateway answers with this status.
+        self.status_of_create: int | None = None
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
@@ -164,6 +166,8 @@ def _handler(endpoint: BatchEndpoint) -> type[BaseHTTPRequestHandler]:
             if method == "POST" and path == "/batches" and endpoint.loses_the_answer_to_create:
                 self.close_connection = True
                 return
+            if method == "POST" and path == "/batches" and endpoint.status_of_create is not None:
+                status, body = endpoint.status_of_create, {"error": {"message": "gateway"}}
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

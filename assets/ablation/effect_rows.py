@@ -22,15 +22,13 @@ from assets.ablation.plan import set_to
 from assets.ablation.tables import ABLATION_EFFECTS
 from assets.ablation.targets import Targets
 from assets.shared.small_sample_intervals import (
+    CONFIDENCE,
     Estimate,
     difference_of,
-    mean_of,
+    holds_zero,
     ratio_of,
     t_interval,
 )
-
-CONFIDENCE = 0.95
-"""Share of the intervals that hold the truth."""
 
 
 def effects_frame(
@@ -175,8 +173,7 @@ def _put_self_repair(row: _Row, on: pl.DataFrame, n_on: int, config: AblationCon
             f"ablation.min_direct_effect={config.min_direct_effect:g}"
         )
         return
-    held_by_direct = t_interval(mean_of(direct), CONFIDENCE)
-    if held_by_direct is not None and held_by_direct[0] <= 0 <= held_by_direct[1]:
+    if holds_zero(direct, CONFIDENCE):
         row.values["self_repair"] = float((direct - total).sum() / direct.sum())
         row.reasons.append("no interval of self_repair: that of the direct effect holds 0")
         return

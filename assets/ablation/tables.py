@@ -19,11 +19,14 @@ IS_NULL = Column(
 SEED = Column("seed", "BIGINT", "Seed of documents and permutation", minimum=0)
 
 
-def _interval(name: str) -> tuple[Column, Column]:
+def _interval(name: str, or_where: str | None = None) -> tuple[Column, Column]:
+    """Both ends; `or_where` says when else than of one document, or alike ones, they are NULL."""
     low = (
         f"Lower end of the 95 % interval of {name}: t over documents; NULL of one document, or of "
         "documents all alike"
     )
+    if or_where is not None:
+        low += f", or where {or_where}"
     return (
         Column(f"{name}_low", "DOUBLE", low, nullable=True),
         Column(f"{name}_high", "DOUBLE", "Upper end of the same", nullable=True),
@@ -237,7 +240,7 @@ ABLATION_EFFECTS = Table(
             "they add to the effect; NULL where the direct effect is next to nothing",
             nullable=True,
         ),
-        *_interval("self_repair"),
+        *_interval("self_repair", "the interval of the direct effect holds 0"),
         SEED,
         *status_columns(
             "ok, inactive (no strong token before a document's last), or not_measured (beyond the "

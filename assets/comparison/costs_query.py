@@ -5,8 +5,8 @@ it; the bill of everything ever run is the sum of `run_ledger.usd`.
 
     fit_seconds  the factorization's own time (factorizations.seconds), of a fit from a cold start:
                  one that went on from an earlier fit took less than a whole one would
-    usd          price, when it was made, of each distinct call behind the fit's rows of llm_calls;
-                 a call that two fits share counts for both, so it matters not which asked first
+    usd          price, by the study's prices, of each distinct call behind the fit's rows of
+                 llm_calls; a call that two fits share counts for both, whichever asked first
     seconds      of every asset of the fit, wall time from the last run that made everything by
                  itself to the one that wrote what stands. Failed runs on the way are in it, since
                  later ones take over what they paid for
@@ -69,7 +69,7 @@ times AS (
 calls AS (
     SELECT fit, request_hash,
            -- Rows from before 0.7.0 have the price of calls made in the run alone.
-           max(coalesce(usd_when_made, CASE WHEN NOT was_reused THEN usd END)) AS usd
+           max(coalesce(usd_of_answer, CASE WHEN NOT was_reused THEN usd END)) AS usd
     FROM llm_calls
     -- A call without an answer has no price.
     WHERE site = $site AND (status = 'ok' OR reply IS NOT NULL)

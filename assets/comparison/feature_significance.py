@@ -15,8 +15,8 @@ spread. Controls of several kinds are not pooled: easy ones would lend their num
 The rows of `every` are the ones to call: their hypothesis is that a feature is exchangeable with at
 least one kind. p of that kind is valid then, and the largest is no smaller, however the kinds
 depend on each other (intersection-union test: Berger 1982, "Multiparameter hypothesis testing and
-acceptance sampling"). Kinds that a study has not are not asked; where one that it has knows no value
-of the metric, there is no p of every.
+acceptance sampling"). Kinds that a study has not are not asked; where one that it has knows no
+value of the metric, there is no p of every.
 
 All features of a fit share one set of controls; such p-values depend on each other positively,
 under which Benjamini and Hochberg's procedure keeps its promise (Bates, Candès, Lei, Romano and

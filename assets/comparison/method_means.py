@@ -101,7 +101,7 @@ def _figure_row(
     if not fit.is_there or figure.get("value") is None:
         return _without_value(row, fit, metric, figure.get("reason"))
     over = "documents" if figure.get("value_low") is not None else None
-    return row | {**figure, "interval_over": over, "reason": None}
+    return row | {**figure, "interval_over": over}
 
 
 def _cost_row(

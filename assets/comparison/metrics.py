@@ -217,7 +217,7 @@ COST_METRICS = (
         "usd",
         "USD",
         False,
-        "price, when made, of the distinct LLM calls behind the fit's rows that stand now",
+        "price of the distinct LLM calls behind the fit's rows that stand now",
         "llm_calls",
     ),
 )

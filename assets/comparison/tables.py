@@ -54,7 +54,8 @@ METHOD_COMPARISON = Table(
         _value("value", "Mean over features that have one, or the fit's figure; NULL for costs"),
         _value(
             "value_low",
-            "Lower end of its t interval; NULL of one feature or document, and of values all alike",
+            "Lower end of its t interval; NULL of one feature or document, of values all alike, of "
+            "faithfulness where what zeroing costs could be 0, and of explained_variance and l0",
         ),
         _value("value_high", "Upper end of the same"),
         Column(
@@ -71,8 +72,9 @@ METHOD_COMPARISON = Table(
             "each asset of the fit, from the last run that took nothing over (no rows, no answers "
             "of the cache) to the one that wrote the rows, runs that failed between them included; "
             "rows made again and come out equal count twice; NULL where rows were taken over from "
-            "runs that the ledger lacks. usd: price, when made, of each distinct call in the fit's "
-            "rows of llm_calls, whichever run or fit paid for it; NULL where a price is not known",
+            "runs that the ledger lacks. usd: price, by the study's prices, of each distinct call "
+            "in the fit's rows of llm_calls, whichever run or fit paid for it; NULL where a price "
+            "is not known",
             is_volatile=True,
         ),
         Column(

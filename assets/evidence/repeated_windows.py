@@ -8,8 +8,8 @@ de-duplication of training texts counts by (Lee et al., arXiv 2107.06499: near-d
 min-hash); what is shared by chance, such as a name or a turn of phrase, is mostly shorter.
 
 What is kept back must not repeat what is shown, all of it taken together: whichever window is drawn
-later and makes it so is left out, and the next of its draw taken. What is drawn is contexts.py; that
-no such window came through is checked in the labels stage.
+later and makes it so is left out, and the next of its draw taken. What is drawn is contexts.py;
+that no such window came through is checked in the labels stage.
 """
 
 from __future__ import annotations

@@ -51,10 +51,10 @@ CONTEXTS = Table(
         Column(
             "n_repeats_left_out",
             "INTEGER",
-            "The feature's windows, of all kinds, that were passed over because one kept back would "
-            "repeat what is shown: equal normalised words, 8 words in a row or 80 % of the runs of "
-            "5. A kind gives up after 1,000 of them and has fewer rows. NULL in rows from before "
-            "0.7.0",
+            "The feature's windows, of all kinds, that were passed over because one kept back "
+            "would repeat what is shown: equal normalised words, 8 words in a row or 80 % of the "
+            "runs of 5. A kind gives up after 1,000 of them and has fewer rows. NULL in rows from "
+            "before 0.7.0",
             nullable=True,
             minimum=0,
         ),

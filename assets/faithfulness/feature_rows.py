@@ -1,8 +1,8 @@
 """Rows of `feature_faithfulness` from the runs of documents with a feature taken out.
 
 Means are over predictions, pooled over a feature's documents: Σ_d δ_d / Σ_d n_d. The standard
-error takes documents as the units (the linearised variance of a ratio; Cochran 1977, "Sampling
-Techniques", section 6.4), since the tokens of one are alike; one document has none.
+error is that of a ratio with documents as the units (assets/shared/small_sample_intervals.py),
+since the tokens of one are alike; one document has none.
 """
 
 from __future__ import annotations

@@ -23,10 +23,7 @@ from jaxtyping import Float
 
 from assets.faithfulness.replacements import REPLACEMENTS
 from assets.faithfulness.tables import FAITHFULNESS
-from assets.shared.small_sample_intervals import mean_of, ratio_of, t_interval
-
-CONFIDENCE = 0.95
-"""Share of the intervals that hold the truth."""
+from assets.shared.small_sample_intervals import CONFIDENCE, holds_zero, ratio_of, t_interval
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,7 @@ def cross_entropy_recovered(
     if interval is None:
         reason = "no interval: every document recovers the same share"
         return Recovered(found.value, None, None, reason)
-    held_by_worth = t_interval(mean_of(worth), CONFIDENCE)
-    if held_by_worth is not None and held_by_worth[0] <= 0:
+    if holds_zero(worth, CONFIDENCE):
         reason = "no interval: that of what zeroing costs holds 0; raise faithfulness.n_documents"
         return Recovered(found.value, None, None, reason)
     return Recovered(found.value, *interval, None)

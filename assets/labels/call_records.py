@@ -23,7 +23,7 @@ _SCHEMA = {
 def llm_calls_frame(replies: Sequence[ChatReply], purpose: str) -> pl.DataFrame:
     """One row a reply, in order; `call_index` counts from 0 (see `join_llm_calls` for batches).
 
-    `usd` is what this run paid: 0 for a reused answer; `usd_when_made` its price then.
+    `usd` is what this run paid: 0 for a reused answer; `usd_of_answer` what its tokens cost.
     """
     rows = [
         {
@@ -39,7 +39,7 @@ def llm_calls_frame(replies: Sequence[ChatReply], purpose: str) -> pl.DataFrame:
             "completion_tokens": reply.completion_tokens,
             "seconds": reply.seconds,
             "usd": 0.0 if reply.was_reused else reply.usd,
-            "usd_when_made": reply.usd,
+            "usd_of_answer": reply.usd,
             "was_reused": reply.was_reused,
             "status": reply.status,
             "reason": reply.reason,

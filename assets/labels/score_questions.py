@@ -84,7 +84,7 @@ def score_requests(
     `labels` are rows of label_rows; `contexts` the evidence table's rows of the fit. At most
     `n_held_out` contexts of each sort, lowest rank first; `n_foils` tasks a context in a forced
     choice, else one; of likelihoods one more a label. Raises ValueError where a document was both
-    shown to the labeller and kept.
+    shown to the labeller and kept, or where a kept window repeats the words of those shown.
     """
     scored = scored_labels(labels, config)
     wanted = [one.feature_id for one in scored]

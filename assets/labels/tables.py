@@ -225,11 +225,11 @@ LLM_CALLS = Table(
             is_volatile=True,
         ),
         Column(
-            "usd_when_made",
+            "usd_of_answer",
             "DOUBLE",
-            "Price of the call when it was made, also where it is reused now; of repairs that went "
-            "on from an answer of an earlier run, what this run paid. NULL where the price is "
-            "unknown, and in rows from before 0.7.0",
+            "Price of the answer's tokens by the study's prices, also where it is reused; of "
+            "repairs that went on from an answer of an earlier run, what this run paid. NULL where "
+            "the price is unknown, and in rows from before 0.7.0",
             "USD",
             nullable=True,
             minimum=0.0,

@@ -1,7 +1,7 @@
 """Confidence intervals that cover what they say at a handful of contexts, texts or documents.
 
 A percentile bootstrap of 3 to 10 values covers far less than it says (of AUROC from 4 + 4 contexts
-70 to 80 % in place of 95 %), and says [1, 1] of a score without a fault. These say what n allows:
+71 to 81 % in place of 95 %), and says [1, 1] of a score without a fault. These say what n allows:
 
     AUROC          |θ̂ − θ| = z·√V(θ), solved for θ, with
                    V = θ(1 − θ)[1 + a(1 − θ)/(2 − θ) + bθ/(1 + θ)] / (mn)
@@ -17,6 +17,7 @@ A percentile bootstrap of 3 to 10 values covers far less than it says (of AUROC 
     log of ratio   of two separate means: Fieller 1954 with Welch's degrees of freedom
 
 One value, or values all alike, show no spread: there is no interval then, never one without width.
+Nor has a ratio one where the interval of its denominator holds 0 (`holds_zero`).
 What is resampled because n is large, or clustered, stays in the room that does it.
 """
 
@@ -33,7 +34,10 @@ from scipy.stats import binomtest, norm, t
 
 Interval = tuple[float, float]
 
-# Of the largest value: less is rounding, not spread.
+CONFIDENCE = 0.95
+"""Share of the intervals that hold the truth, for rooms that leave no choice of it."""
+
+# Of the largest value: less is rounding, not spread, nor an AUROC above 0.
 _LEAST_SPREAD = 1e-12
 
 
@@ -74,12 +78,17 @@ def difference_of(
 ) -> Estimate:
     """one − other; `shared` has the places, in each, of documents that are in both."""
     parts = [(one.variance, one.degrees), (other.variance, other.degrees)]
-    influences = np.concatenate([one.influences, -other.influences])
-    variance = one.variance + other.variance
-    if shared is not None:
-        in_one, in_other = shared
-        variance -= 2 * float(one.influences[in_one] @ other.influences[in_other])
-    return Estimate(one.value - other.value, max(variance, 0.0), _welch(parts), influences)
+    in_one, in_other = shared or (np.empty(0, int), np.empty(0, int))
+    # A document of both has one influence: the square of it holds the covariance.
+    influences = np.concatenate(
+        [
+            one.influences[in_one] - other.influences[in_other],
+            np.delete(one.influences, in_one),
+            -np.delete(other.influences, in_other),
+        ]
+    )
+    variance = float(influences @ influences)
+    return Estimate(one.value - other.value, variance, _welch(parts), influences)
 
 
 def t_interval(estimate: Estimate, confidence: float) -> Interval | None:
@@ -90,6 +99,12 @@ def t_interval(estimate: Estimate, confidence: float) -> Interval | None:
     return estimate.value - half, estimate.value + half
 
 
+def holds_zero(denominators: Float[np.ndarray, " n"], confidence: float) -> bool:
+    """Whether the t interval of their mean does: a ratio to them has no interval then."""
+    interval = t_interval(mean_of(denominators), confidence)
+    return interval is not None and interval[0] <= 0 <= interval[1]
+
+
 def auroc_interval(auroc: float, n_positive: int, n_negative: int, confidence: float) -> Interval:
     """Score-type interval of an AUROC found on `n_positive` and `n_negative`, both 1 or more.
 
@@ -98,6 +113,7 @@ def auroc_interval(auroc: float, n_positive: int, n_negative: int, confidence: f
     if auroc > 0.5:
         low, high = auroc_interval(1 - auroc, n_positive, n_negative, confidence)
         return 1 - high, 1 - low
+    auroc = 0.0 if auroc <= _LEAST_SPREAD else auroc
     z_squared = float(norm.ppf((1 + confidence) / 2)) ** 2
 
     def upper(theta: float) -> float:

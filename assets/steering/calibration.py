@@ -31,6 +31,7 @@ from torch import Tensor
 from assets.activations.sites import ActivationSite, locate_site
 from assets.activations.suffix_forward import SuffixForward
 from assets.shared.row_reuse import reusable_rows, row_fingerprint
+from assets.steering.computed_rows import ComputedRows
 from assets.steering.forward_count import count_forward_tokens
 from assets.steering.next_token_change import (
     NextTokenChange,
@@ -51,21 +52,16 @@ _Key = tuple[int, str, float]
 _Curves = dict[tuple[int, str], dict[float, NextTokenChange]]
 
 
-@dataclass(frozen=True)
-class CalibrationRun:
-    """Rows of `calibrations` (without partition columns), what was computed for them, the cost.
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRun(ComputedRows):
+    """Rows of `calibrations`, and how their search went.
 
     `curve` has feature_id, sign, strength, kl_nats (NULL where not finite) of this run's
     evaluations. `median_activation_norm` is None where every row was reused: nothing ran then.
     """
 
-    rows: pl.DataFrame
     curve: pl.DataFrame
     median_activation_norm: float | None
-    layer_token_evaluations: int
-    forward_tokens: int
-    rows_reused: int
-    rows_computed: int
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from assets.activations.sites import ActivationSite
 from assets.activations.suffix_forward import SuffixForward
 from assets.shared.row_reuse import reusable_rows, row_fingerprint
 from assets.steering.calibration import SIGN_FACTORS
+from assets.steering.computed_rows import ComputedRows
 from assets.steering.feature_tables import JUDGE_FREE_SCORES
 from assets.steering.forward_count import count_forward_tokens
 from assets.steering.input_score import FEWEST_CONTEXTS, InputScore
@@ -36,17 +37,6 @@ Progress = Callable[[int, int], None]
 # What the model computes; all else is put together anew.
 _COMPUTED = ("output_score", "output_score_base", "label_logprob_gain")
 _MEASURES = ("input_score", "output_score", "label_logprob_gain")
-
-
-@dataclass(frozen=True)
-class JudgeFreeRun:
-    """Rows of `judge_free_scores` without partition columns, and what was computed for them."""
-
-    rows: pl.DataFrame
-    layer_token_evaluations: int
-    forward_tokens: int
-    rows_reused: int
-    rows_computed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +73,7 @@ def judge_free_scores(
     made_by: Sequence[str] = (),
     previous: pl.DataFrame | None = None,
     on_progress: Progress | None = None,
-) -> JudgeFreeRun:
+) -> ComputedRows:
     """A row for each of `calibrations` (of one fit) and kind of label, whatever came of it.
 
     `directions` maps feature ids to unit directions; `own_tokens` maps (feature, sign) to the first
@@ -114,7 +104,7 @@ def judge_free_scores(
     n_scored = sum(case.fingerprint is not None for case in cases)
     rows = [_row(case, computed, input_scores) for case in cases]
     schema = JUDGE_FREE_SCORES.empty().drop(JUDGE_FREE_SCORES.partition_by).schema
-    return JudgeFreeRun(
+    return ComputedRows(
         rows=pl.DataFrame(rows, schema=schema),
         layer_token_evaluations=n_evaluated,
         forward_tokens=count.n_tokens,

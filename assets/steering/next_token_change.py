@@ -59,12 +59,6 @@ def next_token_changes(
     ]
 
 
-def mean_kl(suffix: SuffixForward, vectors: Float[Tensor, "n d"], batch_rows: int) -> list[float]:
-    """Mean over the prompts of KL(base ‖ steered) at the last token, in nats, for each vector."""
-    changes = next_token_changes(suffix, vectors, [()] * len(vectors), batch_rows)
-    return [change.kl_nats for change in changes]
-
-
 @torch.no_grad()
 def median_activation_norm(
     model: Any, site: ActivationSite, prompt_ids: Sequence[Sequence[int]]

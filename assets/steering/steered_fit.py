@@ -19,6 +19,7 @@ from torch import Tensor
 
 from assets.activations.sites import ActivationSite, locate_blocks
 from assets.steering.calibration import CalibrationRun, Progress, calibrate_strengths
+from assets.steering.computed_rows import ComputedRows
 from assets.steering.config import SteeringConfig
 from assets.steering.forward_count import count_forward_tokens
 from assets.steering.generation import SamplingSettings, generate_steered
@@ -28,17 +29,6 @@ from assets.steering.text_plan import plan_texts, texts_frame
 
 N_OWN_TOKENS = 10
 """So many of the tokens that a feature promotes are its own, whose gain calibrations report."""
-
-
-@dataclass(frozen=True)
-class TextsRun:
-    """Rows of `steered_texts` without partition columns, and what was computed for them."""
-
-    rows: pl.DataFrame
-    layer_token_evaluations: int
-    forward_tokens: int
-    rows_reused: int
-    rows_computed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +105,7 @@ class SteeredFit:
         code: str,
         previous: pl.DataFrame,
         on_progress: Progress | None = None,
-    ) -> TextsRun:
+    ) -> ComputedRows:
         """Texts at the strengths of `calibrations`, and unsteered ones; the rest as `calibrate`."""
         config = self.config
         settings = SamplingSettings(
@@ -145,7 +135,7 @@ class SteeredFit:
                 settings,
                 on_progress=on_progress,
             )
-        return TextsRun(
+        return ComputedRows(
             rows=texts_frame(plan, texts),
             layer_token_evaluations=len(locate_blocks(self.model)) * count.n_tokens,
             forward_tokens=count.n_tokens,

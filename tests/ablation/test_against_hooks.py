@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import polars as pl
 import pytest
 import torch
 from torch import Tensor, nn
 
 from assets.ablation.plan import permuted_direction
+from assets.ablation.targets import choose_targets
 from assets.activations.hooks import record_sites, replace_at_site
 from assets.activations.site_names import SITE_KINDS
 from assets.activations.sites import (
@@ -28,6 +30,16 @@ from tests.ablation.planted import (
 )
 from tests.activations.tiny_models import ARCHITECTURES, N_LAYERS, tiny_model
 from tests.faithfulness.planted import tokens_frame, whole_sample
+
+# Feature 30 has no concept; of each concept one document measures, the other chose.
+CONCEPTS = pl.DataFrame(
+    {
+        "document_id": ["a", "b", "c", "e"],
+        "minhash": ["a", "b", "c", "e"],
+        "concept": ["first", "second", "first", "second"],
+    }
+)
+CONCEPT_OF = {10: "first", 20: "second"}
 
 
 def outputs(
@@ -81,7 +93,7 @@ def centred_drop(model: nn.Module, clean: Tensor, other: Tensor, token: int) -> 
 def test_runs_equal_full_forwards_with_hooks(architecture: str, kind: str) -> None:
     model, site = tiny_model(architecture), ActivationSite(1, kind)
     fit = fit_at(model, site)
-    measured = ablate(model, site, fit)
+    measured = ablate(model, site, fit, study_documents=CONCEPTS, concept_of=CONCEPT_OF)
     documents = {one.document.document_id: one for one in whole_sample()}
     n_tokens = len(tokens_frame().filter(is_massive=False))
     last = ActivationSite(len(locate_blocks(model)) - 1, "resid_post").key
@@ -152,6 +164,25 @@ def test_runs_equal_full_forwards_with_hooks(architecture: str, kind: str) -> No
             assert row[name] == pytest.approx(float(value), abs=1e-4), (name, row)
         effects.append(row["total_effect_own_norm"])
     assert len(measured.runs) >= 3 * 4 * 2 and max(map(abs, effects)) > 1e-3
+
+    targets = choose_targets(
+        fit.coefficients, tokens_frame(), fit.feature_ids, CONFIG, CONCEPTS, CONCEPT_OF
+    )
+    by_ablation = measured.runs.partition_by("feature_id", "ablation", "is_null", as_dict=True)
+    assert len(by_ablation) == 3 * 2 * 2
+    for (feature_id, *_), rows in by_ablation.items():
+        drawn = targets[feature_id]
+        expected_ids = {
+            "is_on": drawn.on,
+            "is_off": drawn.off,
+            "is_of_concept": drawn.of_concept,
+            "is_of_others": drawn.of_others,
+        }
+        for column, ids in expected_ids.items():
+            assert sorted(rows.filter(column)["document_id"]) == sorted(ids), column
+            is_drawn = column in ("is_on", "is_off") or feature_id in CONCEPT_OF
+            assert bool(ids) == is_drawn, column
+        assert set(rows["document_id"]) == set(drawn.documents)
 
 
 def test_the_total_effect_by_the_models_own_norm_is_that_of_its_logits() -> None:

@@ -31,11 +31,12 @@ from assets.steering.steered_site import steered_directions, steered_site
 from resources.subject_model import load_subject_model
 
 pytestmark = pytest.mark.benchmark
-# With how many times fewer layer-token evaluations must do: at a middle layer half of them stay.
+# How many times fewer layer-token evaluations and less wall time it takes at least: of the late
+# layers 52 to 59 and 23 to 24 were measured; at a middle one half of the evaluations stay.
 SITES = (
-    ("smollm2-135m-instruct", 25, 20),
-    ("smollm2-135m-instruct", 15, 15),
-    ("gemma3-270m", 14, 20),
+    ("smollm2-135m-instruct", 25, 40, 15),
+    ("smollm2-135m-instruct", 15, 15, 10),
+    ("gemma3-270m", 14, 40, 15),
 )
 N_FEATURES = int(os.environ.get("FEATURELAKE_BENCH_FEATURES", "16"))
 N_REFERENCE = int(os.environ.get("FEATURELAKE_BENCH_REFERENCE_FEATURES", "2"))
@@ -95,9 +96,9 @@ class PlainSearch:
         return logits[:, -1].float().log_softmax(-1)
 
 
-@pytest.mark.parametrize(("model", "layer", "times_fewer"), SITES)
+@pytest.mark.parametrize(("model", "layer", "times_fewer", "times_faster"), SITES)
 def test_against_one_search_a_row(
-    model: str, layer: int, times_fewer: float, report: Callable[[str], None]
+    model: str, layer: int, times_fewer: float, times_faster: float, report: Callable[[str], None]
 ) -> None:
     subject = load_subject_model(model, cache_folder=CACHE)
     found_at = next(s for s in real_sites("report") if (s.model, s.layer) == (model, layer))
@@ -177,4 +178,4 @@ def test_against_one_search_a_row(
     assert n_met >= SHARE_MET * len(rows)
     assert not missed["reason"].is_null().any()
     assert evaluations >= times_fewer
-    assert wall >= 10
+    assert wall >= times_faster

@@ -36,7 +36,7 @@ def asked(seconds: float, made: int, reused: int, rows_reused: int | None, **mor
 
 
 def call(request: str, usd: float | None, *, reused: bool = False, **more: Any) -> dict:
-    given = {"fit": FIT, "stage": "labels", "status": "ok", "reply": "{}", "usd_when_made": usd}
+    given = {"fit": FIT, "stage": "labels", "status": "ok", "reply": "{}", "usd_of_answer": usd}
     paid = 0.0 if reused else usd
     return given | {"request_hash": request, "usd": paid, "was_reused": reused} | more
 

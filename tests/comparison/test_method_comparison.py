@@ -166,7 +166,21 @@ def test_figures_of_a_fit_come_with_their_own_interval_or_reason() -> None:
     assert (found["interval_over"], found["n"]) == ("documents", None)
     assert row("random-k004", "faithfulness")["reason"].startswith("zeroing does not")
     assert row("random-k004", "explained_variance")["value"] == -0.1
+    assert found["reason"] is None and row("random-k004", "explained_variance")["reason"] is None
     assert row("snmf-k004", "l0")["higher_is_better"] is None
+
+
+def test_a_figure_without_an_interval_keeps_the_reason_of_its_stage() -> None:
+    why = "no interval: that of what zeroing costs holds 0; raise faithfulness.n_documents"
+    unsure = FAITHFULNESS.with_columns(
+        pl.lit(None, pl.Float64).alias("recovered_low"),
+        pl.lit(None, pl.Float64).alias("recovered_high"),
+        pl.lit(why).alias("reason"),
+    )
+    rows = method_rows(site(), FACTORIZATIONS, unsure, COSTS, ATTEMPTS, CONFIG)
+    found = rows.filter(fit="snmf-k004", metric="faithfulness").row(0, named=True)
+    assert (found["value"], found["value_low"], found["interval_over"]) == (0.7, None, None)
+    assert (found["status"], found["reason"]) == ("ok", why)
 
 
 def test_costs_are_shown_and_are_no_part_of_the_content() -> None:

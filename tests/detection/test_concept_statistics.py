@@ -15,14 +15,17 @@ from assets.detection.concept_statistics import (
     auroc_matrix,
     concept_statistics,
 )
+from assets.shared.small_sample_intervals import auroc_interval, log_ratio_interval, mean_of
 
 
-def statistics(positive: list[float], negative: list[float], seed: int = 0) -> ConceptStatistics:
+def statistics(
+    positive: list[float], negative: list[float], confidence: float = 0.95
+) -> ConceptStatistics:
     return concept_statistics(
         np.array(positive, dtype=float),
         np.array(negative, dtype=float),
-        confidence=0.95,
-        seed=seed,
+        confidence=confidence,
+        seed=0,
     )
 
 
@@ -67,7 +70,25 @@ def test_intervals_cover_the_true_auroc_and_s_cd_as_often_as_they_say(
                 found.s_cd_low <= true_s_cd <= found.s_cd_high,
             )
         )
-    assert (np.mean(covered, axis=0) >= 0.92).all()
+    share = np.mean(covered, axis=0)
+    assert (share >= 0.92).all() and (share <= 0.985).all()
+
+
+def test_intervals_are_those_of_small_samples_at_the_confidence_asked_for() -> None:
+    generator = np.random.default_rng(0)
+    positive, negative = generator.normal(2, 0.5, 5), generator.normal(1.5, 0.5, 7)
+    found = {c: statistics(list(positive), list(negative), c) for c in (0.8, 0.95)}
+    for confidence, one in found.items():
+        assert one.auroc is not None
+        ends = auroc_interval(one.auroc, 5, 7, confidence)
+        assert (one.auroc_low, one.auroc_high) == ends
+        ends = log_ratio_interval(mean_of(positive), mean_of(negative), confidence)
+        assert (one.s_cd_low, one.s_cd_high) == ends
+    narrow, wide = found[0.8], found[0.95]
+    for score in ("auroc", "s_cd"):
+        outwards = ((wide, "low"), (narrow, "low"), (narrow, "high"), (wide, "high"))
+        ends = [getattr(one, f"{score}_{end}") for one, end in outwards]
+        assert ends == sorted(set(ends))
 
 
 def test_perfect_separation_and_means_near_0_have_wide_intervals() -> None:

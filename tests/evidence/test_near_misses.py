@@ -100,16 +100,20 @@ def test_a_new_document_moves_few_near_misses() -> None:
     rng = np.random.default_rng(0)
     similar = similar_features(dictionary_frame(rng.standard_normal((N_FEATURES, 30))), 3)
     config = EvidenceConfig(n_top=8, n_held_out=6, n_negative=6, window=4)
-    shown = ("feature_id", "kind", "rank_in_kind", "document_id", "marked_text")
+    shown = ["feature_id", "kind", "document_id", "marked_text"]
 
-    def misses(documents: list[str]) -> set[tuple]:
-        contexts = build_contexts(*corpus(documents), config, similar=similar)
-        return set(contexts.filter(NEAR).select(shown).rows())
+    def misses(documents: list[str]) -> pl.DataFrame:
+        return build_contexts(*corpus(documents), config, similar=similar).filter(NEAR)
 
-    after, kept = misses(IDS), []
+    after = misses(IDS)
     assert len(after) > 5 * N_FEATURES
-    for left_out in IDS[7:500:70]:
+    kept: list[tuple[float, float]] = []
+    for left_out in (IDS[140], IDS[333], *IDS[7:500:70]):
         before = misses([other for other in IDS if other != left_out])
-        kept.append(len(before & after) / len(after))
-    # Ranks after one that comes move too.
-    assert np.mean(kept) > 0.95 and min(kept) > 0.85
+        # Ranks after one that comes move too.
+        with_ranks = len(before.join(after, on=[*shown, "rank_in_kind"]))
+        kept.append((len(before.join(after, on=shown)) / len(after), with_ranks / len(after)))
+    (mean, mean_with_ranks), (least, least_with_ranks) = np.mean(kept, axis=0), np.min(kept, axis=0)
+    # 99.4 and 95.5 % with this corpus; with their ranks 98.9 and 91.6 %.
+    assert mean > 0.99 and least > 0.95
+    assert mean_with_ranks > 0.985 and least_with_ranks > 0.91

@@ -14,6 +14,7 @@ from assets.labels.config import LabelsConfig, LlmConfig
 from assets.labels.judging import expected_digit
 from assets.labels.label_scores import label_score_rows
 from assets.labels.score_questions import score_requests
+from assets.labels.simulated_activations import rating_correlation
 from assets.labels.tables import LABEL_SCORES
 from resources.chat_model import ChatModel
 from tests.labels.planted_judges import PARTITION
@@ -102,16 +103,23 @@ def test_likelihoods_of_the_embedded_llm_tell_planted_labels_from_shuffled_ones(
 def test_digits_of_the_embedded_llm_are_read_from_its_probabilities() -> None:
     labels = pl.DataFrame([{"feature_id": 0, "kind": "input", "label": "month", "status": "ok"}])
     config = CONFIG.model_copy(
-        update={"score_methods": ("simulation",), "judge_style": "yes_no", "n_held_out": 1}
+        update={"score_methods": ("simulation",), "judge_style": "yes_no", "confidence": 0.8}
     )
     tasks = score_requests(labels, contexts(), config, llm=LlmConfig())
     requests = [task.request for task in tasks]
     replies = ChatModel(LlmConfig()).complete(requests, purpose="scores")
     ratings = [expected_digit(reply) for reply in replies]
-    assert len(ratings) == 10 and None not in ratings
+    assert len(ratings) == 2 * (5 + 4) and None not in ratings
     # Graded: the written digit alone would be the same for nearly all.
     assert len(set(ratings)) == len({request.messages[-1]["content"] for request in requests})
     (row,) = label_score_rows(tasks, replies, labels, config, llm=LlmConfig()).to_dicts()
     assert (row["method"], row["status"]) == ("simulation", "ok")
-    # One context of a sort shows no spread.
-    assert -1 <= row["correlation"] <= 1 and row["correlation_low"] is None
+    found = rating_correlation(
+        np.array([task.coefficient for task in tasks], dtype=float),
+        np.array(ratings, dtype=float),
+        [(task.sample, task.document_id) for task in tasks],
+        confidence=0.8,
+    )
+    assert row["correlation"] == found.r and (row["n_positive"], row["n_negative"]) == (2, 2)
+    assert (row["correlation_low"], row["correlation_high"]) == found.interval
+    assert row["correlation_low"] < row["correlation"] < row["correlation_high"]

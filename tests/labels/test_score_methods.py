@@ -16,8 +16,9 @@ from assets.labels.label_scores import label_score_rows
 from assets.labels.score_questions import ScoreTask, score_requests
 from assets.labels.score_summary import score_summary
 from assets.labels.tables import LABEL_SCORES
-from assets.labels.telling_apart import score_intervals
+from assets.labels.telling_apart import auroc, score_intervals
 from assets.shared.chat import ChatReply
+from assets.shared.small_sample_intervals import auroc_interval, mean_rate_interval
 from tests.labels.planted_judges import (
     CONFIG,
     EMBEDDED,
@@ -145,9 +146,19 @@ def test_simulation_correlates_ratings_with_coefficients() -> None:
     good = label_score_rows(tasks, rated(tasks, lambda c: 1 + 7 * c), frame, config, llm=REMOTE)
     LABEL_SCORES.conform(good, PARTITION)
     assert good["correlation"].to_list() == pytest.approx([1.0] * 6)
+    # Without a spread there is no interval.
+    assert good["correlation_low"].null_count() == good["correlation_high"].null_count() == 6
     assert set(good["method"]) == {"simulation"} and good["auroc"].null_count() == 6
     bad = label_score_rows(tasks, rated(tasks, lambda c: 8 - 7 * c), frame, config, llm=REMOTE)
     assert bad["correlation"].to_list() == pytest.approx([-1.0] * 6)
+    ends = []
+    for confidence in (0.8, 0.95):
+        of_study = config.model_copy(update={"confidence": confidence})
+        draws = np.random.default_rng(0)
+        noisy = rated(tasks, lambda c, draws=draws: 1 + 4 * c + float(draws.uniform(0, 4)))
+        rows = label_score_rows(tasks, noisy, frame, of_study, llm=REMOTE)
+        ends.append(rows.select("correlation_low", "correlation_high").rows())
+    assert all(is_inside(*one) for one in zip(*ends, strict=True))
     flat = label_score_rows(tasks, rated(tasks, lambda _: 3.0), frame, config, llm=REMOTE)
     assert set(flat["status"]) == {"undefined"} and flat["correlation"].null_count() == 6
 
@@ -164,7 +175,41 @@ def test_the_interval_of_a_score_covers_the_true_one(n: int, score: str, true: f
         positive, negative = generator.normal(1, 1, n), generator.normal(0, 1, n)
         low, high = getattr(score_intervals(positive, negative, 0.95), score)
         covered.append(low <= true <= high)
-    assert np.mean(covered) >= 0.92
+    assert 0.92 <= np.mean(covered) <= 0.985
+
+
+def is_inside(narrow: Sequence[float], wide: Sequence[float]) -> bool:
+    return wide[0] < narrow[0] < narrow[1] < wide[1]
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_intervals_are_those_of_small_samples_at_their_confidence(confidence: float) -> None:
+    generator = np.random.default_rng(0)
+    positive, negative = generator.normal(1, 1, 6), generator.normal(0, 1, 4)
+    found = score_intervals(positive, negative, confidence)
+    assert found.auroc == auroc_interval(auroc(positive, negative), 6, 4, confidence)
+    n_right = int((positive > 0.5).sum()), int((negative <= 0.5).sum())
+    assert found.balanced_accuracy == mean_rate_interval(n_right, (6, 4), confidence)
+    wider = score_intervals(positive, negative, 0.99)
+    assert all(is_inside(one, wide) for one, wide in zip(found, wider, strict=True))
+
+
+def test_rows_have_intervals_of_the_studys_confidence() -> None:
+    rows = {}
+    for confidence in (0.8, 0.95):
+        config = CONFIG.model_copy(update={"confidence": confidence})
+        generator = np.random.default_rng(0)
+        _, found = scored(config, lambda _, draws=generator: 0.2 + 0.6 * float(draws.random()))
+        rows[confidence] = found.to_dicts()
+        for row in rows[confidence]:
+            ends = auroc_interval(row["auroc"], 4, 4, confidence)
+            assert (row["auroc_low"], row["auroc_high"]) == ends
+    assert len(rows[0.8]) == 10
+    for narrow, wide in zip(rows[0.8], rows[0.95], strict=True):
+        assert 0 < narrow["auroc"] < 1 and narrow["auroc"] == wide["auroc"]
+        for score in ("auroc", "balanced_accuracy"):
+            ends = [(row[f"{score}_low"], row[f"{score}_high"]) for row in (narrow, wide)]
+            assert is_inside(*ends)
 
 
 @pytest.mark.parametrize("score", ["auroc", "balanced_accuracy"])

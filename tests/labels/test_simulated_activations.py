@@ -42,6 +42,15 @@ def test_it_is_numpys_and_its_interval_that_of_contexts_left_out_one_by_one() ->
     half = student.ppf(0.95, 3) * np.sqrt(variance)
     expected = np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])
     assert found.interval == pytest.approx(tuple(expected))
+    narrow, wide = (
+        rating_correlation(1e6 + true, ratings, contexts, confidence=confidence).interval
+        for confidence in (0.8, 0.95)
+    )
+    half *= student.ppf(0.9, 3) / student.ppf(0.95, 3)
+    expected = np.tanh([np.arctanh(r) - half, np.arctanh(r) + half])
+    assert narrow == pytest.approx(tuple(expected))
+    assert narrow is not None and wide is not None
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
 
 
 @pytest.mark.parametrize("n_contexts", [4, 10, 20])
@@ -57,14 +66,14 @@ def test_the_interval_covers_the_truth_where_words_of_a_context_are_alike(
             _, interval, _ = rating_correlation(true, ratings, names, confidence=0.95)
             assert interval is not None and interval[0] < interval[1]
             hits.append(interval[0] <= 0.6 <= interval[1])
-    assert np.mean(covered) >= 0.92
+    assert 0.92 <= np.mean(covered) <= 0.985
     # The control: words left out one by one are too sure of themselves where contexts matter.
     assert (np.mean(too_sure) < 0.8) == (shared > 0)
 
 
 @pytest.mark.parametrize("n_contexts", [4, 10])
 def test_of_sparse_skewed_coefficients_the_interval_covers_nearly_as_often(n_contexts: int) -> None:
-    """Negatives are all 0, and held-out contexts differ in strength: 90 to 93 % in place of 95."""
+    """Negatives are all 0, and held-out contexts differ in strength: 89 % in place of 95."""
 
     def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
         of_context = generator.gamma(4, 0.25, (n, 1)) * np.array([[1.0], [0.0]])[:, None]
@@ -83,7 +92,7 @@ def test_of_sparse_skewed_coefficients_the_interval_covers_nearly_as_often(n_con
         interval = rating_correlation(true, ratings, contexts, confidence=0.95).interval
         assert interval is not None
         covered.append(interval[0] <= truth <= interval[1])
-    assert np.mean(covered) >= 0.88
+    assert 0.88 <= np.mean(covered) <= 0.95
 
 
 def test_one_context_of_a_sort_or_a_perfect_simulator_has_no_interval() -> None:

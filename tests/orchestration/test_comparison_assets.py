@@ -16,6 +16,8 @@ from assets.comparison.tables import FEATURE_SIGNIFICANCE, METHOD_COMPARISON, PA
 pytestmark = pytest.mark.slow
 
 FITS = ("snmf-k012", "diff_means", "random-k006", "permuted-k006")
+# As many features as the study ablates of each, and every one has both selectivities.
+N_ABLATED = {"snmf-k012": 2, "diff_means": 2, "random-k006": 1, "permuted-k006": 1}
 
 
 def test_every_fit_is_compared_by_every_metric(materialized: Platform) -> None:
@@ -70,11 +72,13 @@ def test_tests_and_significance_are_there_or_say_why_not(materialized: Platform)
             f"avg({column}) FILTER (is_null) AS of_null, count({column}) // 2 AS n "
             "FROM ablation_effects WHERE ablation = 'zero' GROUP BY fit ORDER BY fit"
         )
+        assert dict(means.select("fit", "n").iter_rows()) == N_ABLATED
         for test, mean in zip(of_null.to_dicts(), means.to_dicts(), strict=True):
             assert (test["fit_a"], test["n_pairs"]) == (mean["fit"], mean["n"])
-            if mean["n"]:
-                found = (test["mean_a"], test["mean_b"])
-                assert found == pytest.approx((mean["own"], mean["of_null"]))
+            found = (test["mean_a"], test["mean_b"])
+            assert found == pytest.approx((mean["own"], mean["of_null"]))
+            assert test["status"] == "not_applicable"
+            assert f"{mean['n']} pairs of features with a value" in test["reason"]
     # Few features are labelled here, and of them at most half are judged by another's label too.
     assert of_labels["fit_a"].to_list() == of_labels["fit_b"].to_list() == sorted(FITS)
     n_shuffled = materialized.lake.query(
@@ -97,8 +101,8 @@ def test_tests_and_significance_are_there_or_say_why_not(materialized: Platform)
         "SELECT count(*) FROM (SELECT concept FROM features WHERE fit = 'snmf-k012' INTERSECT "
         "SELECT concept FROM features WHERE fit = 'diff_means')"
     ).item()
-    # With fewer shared concepts than a test needs, features are paired by rank.
-    assert supervised["pairing"] == ("concept" if n_shared >= 6 else "strength_rank")
+    # With fewer shared concepts than the six a test needs, features are paired by rank.
+    assert (n_shared, supervised["pairing"]) == (5, "strength_rank")
     assert supervised["n_pairs"] == 6
     assert supervised["status"] == "ok" or "differ" in supervised["reason"]
 

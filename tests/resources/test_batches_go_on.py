@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,57 @@ def test_a_look_that_fails_in_passing_does_not_end_the_wait(
     replies = model(provider, tmp_path, max_retries=0).complete(REQUESTS, purpose="test")
     assert {reply.status for reply in replies} == {"ok"}
     assert looks[0] > 7 and len(provider.batches) == 1
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"id": "bat', b"<html>maintenance", b"null", b'{"error": {"message": "later"}}']
+)
+def test_a_look_that_cannot_be_read_does_not_end_the_wait(
+    provider: BatchEndpoint, tmp_path: Path, body: bytes
+) -> None:
+    looks = [0]
+
+    def broken(method: str, path: str) -> tuple[int, Any] | None:
+        looks[0] += path.startswith("/batches/")
+        return (200, body) if path.startswith("/batches/") and 2 <= looks[0] <= 4 else None
+
+    provider.broken = broken
+    replies = model(provider, tmp_path, max_retries=0).complete(REQUESTS, purpose="test")
+    assert {reply.status for reply in replies} == {"ok"}
+    assert looks[0] > 4 and len(provider.batches) == 1
+
+
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_download_that_fails_in_passing_does_not_end_the_wait(
+    provider: BatchEndpoint, tmp_path: Path, status: int
+) -> None:
+    n_downloads = [0]
+
+    def broken(method: str, path: str) -> tuple[int, Any] | None:
+        n_downloads[0] += path.endswith("/content")
+        is_broken = path.endswith("/content") and n_downloads[0] <= 6
+        return (status, {"error": {"message": "later"}}) if is_broken else None
+
+    provider.broken = broken
+    seen: list[int] = []
+    asking = model(provider, tmp_path, max_retries=0)
+    asking.on_progress = lambda done, total: seen.append(done)
+    replies = asking.complete(REQUESTS, purpose="test")
+    assert {reply.status for reply in replies} == {"ok"}
+    assert n_downloads[0] > 6 and len(provider.batches) == 1 and open_files(tmp_path) == []
+    assert seen == sorted(seen)
+
+
+def test_a_download_that_fails_until_the_time_is_over_is_left_to_the_next_run(
+    provider: BatchEndpoint, tmp_path: Path
+) -> None:
+    provider.broken = lambda method, path: LATER if path.endswith("/content") else None
+    with pytest.raises(BudgetSpent, match="batch_0, the next run picks it up"):
+        late = CallBudget(deadline=time.time() + 0.5)
+        model(provider, tmp_path, late, max_retries=0).complete(REQUESTS, purpose="test")
+    provider.broken = lambda method, path: None
+    replies = model(provider, tmp_path).complete(REQUESTS, purpose="test")
+    assert {reply.status for reply in replies} == {"ok"} and len(provider.batches) == 1
 
 
 @pytest.mark.parametrize("room", [1, 2, 5])

@@ -139,6 +139,43 @@ def test_an_endpoint_out_of_order_is_waited_for_once_not_by_every_call(
     assert model.complete([ask("new")], purpose="test")[0].status == "ok"
 
 
+def test_one_server_error_after_a_long_rate_limit_is_waited_out(
+    endpoint: Endpoint, short_waits: None
+) -> None:
+    began = time.monotonic()
+    was_broken: list[bool] = []
+
+    def answer(body: dict[str, Any], before: int) -> HttpAnswer:
+        if prompt_of(body) != "late":
+            return HttpAnswer(body=completion("fine"), sleep_seconds=0.1)
+        if time.monotonic() - began < 2.0:
+            return SLOW_DOWN
+        if was_broken:
+            return FINE
+        was_broken.append(True)
+        return HttpAnswer(503, {"error": {"message": "not now"}})
+
+    endpoint.answer = answer
+    model = endpoint.model(concurrency=2, retry_seconds=0.8)
+    requests = [ask("late"), *(ask(f"q{i}") for i in range(40))]
+    replies = model.complete(requests, purpose="test")
+    assert {reply.status for reply in replies} == {"ok"} and was_broken
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_an_endpoint_that_answers_with_an_error_is_not_out_of_order(
+    endpoint: Endpoint, short_waits: None, status: int
+) -> None:
+    broken = HttpAnswer(503, {"error": {"message": "no"}})
+    model = endpoint.model(concurrency=1, retry_seconds=0.5)
+    endpoint.answer = lambda body, before: broken
+    assert model.complete([ask("a")], purpose="test")[0].status == "failed"
+    endpoint.answer = lambda body, before: HttpAnswer(status, {"error": {"message": "too long"}})
+    assert "too long" in str(model.complete([ask("b")], purpose="test")[0].reason)
+    endpoint.answer = lambda body, before: FINE if before == 2 else broken
+    assert model.complete([ask("c")], purpose="test")[0].status == "ok"
+
+
 def test_no_wait_at_all_again_and_again_is_no_storm_of_calls(
     endpoint: Endpoint, short_waits: None
 ) -> None:

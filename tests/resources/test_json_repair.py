@@ -80,6 +80,24 @@ def test_more_attempts_go_on_from_what_was_answered(endpoint: Endpoint, tmp_path
     assert reply.usd == pytest.approx((11 * 1.0 + 3 * 10.0) / 1e6)
 
 
+def test_a_number_too_long_to_be_read_is_sent_back_and_never_ends_the_stage(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    too_long = f'{{"label": {"1" * 5000}}}'
+    endpoint.answer = lambda body, before: HttpAnswer(
+        body=completion('{"label": "days"}' if is_repair(body) and before else too_long)
+    )
+    request = ask("q", json_schema=SCHEMA)
+    without = endpoint.model(tmp_path, json_repair_attempts=0)
+    for was_reused in (False, True):
+        reply = without.complete([request], purpose="test")[0]
+        assert (reply.status, reply.was_reused) == ("failed", was_reused)
+        assert "a number has too many digits" in str(reply.reason)
+        assert len(str(reply.reason)) < 400
+    reply = endpoint.model(tmp_path, json_repair_attempts=2).complete([request], purpose="test")[0]
+    assert (reply.status, reply.text) == ("ok", '{"label": "days"}')
+
+
 def test_json_that_was_cut_off_says_so_and_is_not_sent_back(
     endpoint: Endpoint, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batch_endpoint import BatchEndpoint
@@ -101,6 +102,63 @@ def test_a_lost_answer_to_the_submission_makes_no_second_batch(
     assert len(provider.batches) == 1
 
 
+@pytest.mark.parametrize("first", [None, 504, 200])
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_batch_that_was_perhaps_made_is_not_paid_again_where_it_cannot_be_looked_up(
+    provider: BatchEndpoint, tmp_path: Path, first: int | None, status: int
+) -> None:
+    provider.loses_the_answer_to_create, provider.status_of_create = first is None, first
+    provider.broken = lambda method, path: (
+        (status, {"error": {"message": "no list"}})
+        if (method, path) == ("GET", "/batches")
+        else None
+    )
+    for _ in range(2):
+        replies = model(provider, tmp_path, max_retries=1).complete(REQUESTS, purpose="test")
+        [kept] = open_files(tmp_path)
+        assert json.loads(kept.read_text())["batch_id"] is None
+        assert all("no list" in str(reply.reason) for reply in replies)
+        assert all(f"remove {kept} to pay again" in str(reply.reason) for reply in replies)
+    provider.broken = lambda method, path: None
+    replies = model(provider, tmp_path).complete(REQUESTS, purpose="test")
+    assert {reply.status for reply in replies} == {"ok"}
+    assert (len(provider.batches), open_files(tmp_path)) == (1, [])
+
+
+@pytest.mark.parametrize("first", [None, 429])
+def test_a_batch_that_every_answer_refused_is_forgotten(
+    provider: BatchEndpoint, tmp_path: Path, first: int | None
+) -> None:
+    """Control: an answer that refuses it says that there is none."""
+    n_asked = [0]
+
+    def broken(method: str, path: str) -> tuple[int, Any] | None:
+        if path != "/batches":
+            return None
+        n_asked[0] += 1
+        status = first if first and n_asked[0] == 1 else 400
+        return (status, {"error": {"message": "not you"}})
+
+    provider.broken = broken
+    replies = model(provider, tmp_path, max_retries=1).complete(REQUESTS, purpose="test")
+    assert all("was not submitted: HTTP 400: not you" in str(reply.reason) for reply in replies)
+    assert open_files(tmp_path) == []
+
+
+def test_a_look_up_that_cannot_be_read_does_not_say_that_there_is_none(
+    provider: BatchEndpoint, tmp_path: Path
+) -> None:
+    provider.loses_the_answer_to_create = True
+    provider.broken = lambda method, path: (
+        (200, b"<html>maintenance") if (method, path) == ("GET", "/batches") else None
+    )
+    replies = model(provider, tmp_path, max_retries=1).complete(REQUESTS, purpose="test")
+    assert all("reply could not be read" in str(reply.reason) for reply in replies)
+    provider.broken = lambda method, path: None
+    replies = model(provider, tmp_path).complete(REQUESTS, purpose="test")
+    assert {reply.status for reply in replies} == {"ok"} and len(provider.batches) == 1
+
+
 def test_a_batch_that_was_never_made_is_submitted(provider: BatchEndpoint, tmp_path: Path) -> None:
     hashes = {request.request_hash(f"m at {provider.url}"): False for request in REQUESTS}
     BatchRegister(tmp_path).write(OpenBatch(f"m at {provider.url}", hashes, time.time()))
@@ -110,8 +168,10 @@ def test_a_batch_that_was_never_made_is_submitted(provider: BatchEndpoint, tmp_p
 
 
 def test_results_that_cannot_be_read_now_are_read_by_the_next_run(
-    provider: BatchEndpoint, tmp_path: Path
+    provider: BatchEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where they could not be read for as long as a batch is waited for."""
+    monkeypatch.setattr("resources.chat_batch.LONGEST_LIFE", 0.0)
     provider.broken = lambda method, path: (
         (503, {"error": {"message": "later"}}) if path.endswith("/content") else None
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from misbehaving_endpoint import Endpoint, HttpAnswer, ask, completion
 
 from assets.labels.call_records import llm_calls_frame
+from resources import chat_endpoint
+from resources.chat_endpoint import ChatEndpoint
 from resources.refused_parameters import DROPPABLE, refused_parameter
 
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}, "required": ["label"]}
@@ -24,6 +27,31 @@ def fastapi(*place: str, kind: str = "extra_forbidden") -> dict[str, Any]:
 def openai(message: str, **more: Any) -> dict[str, Any]:
     return {"error": {"message": message, "type": "invalid_request_error", **more}}
 
+
+# As providers write them.
+OLD_NAME = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use "
+    "'max_completion_tokens' instead."
+)
+ONE_VALUE = (
+    "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default (1) "
+    "value is supported."
+)
+NO_SCHEMAS = (
+    "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."
+)
+OTHER_TYPES = (
+    "The parameter `response_format.type` specified in the request are not valid: invalid value: "
+    "`json_schema`, supported values are: `json_object` and `text`."
+)
+TOO_LARGE = (
+    "max_tokens is too large: 50000. This model supports at most 4096 completion tokens, whereas "
+    "you provided 50000."
+)
+BAD_SCHEMA = (
+    "Invalid schema for response_format 'answer': In context=('properties', 'label'), 'allOf' is "
+    "not permitted."
+)
 
 REFUSALS = [
     (400, openai("Unsupported parameter: 'seed' is not supported.", param="seed"), "seed"),
@@ -43,6 +71,13 @@ REFUSALS = [
     (422, fastapi("body", "seed"), "seed"),
     (422, {"detail": "Unknown field: seed"}, "seed"),
     (422, {"error": "seed is not permitted"}, "seed"),
+    (422, {"message": fastapi("body", "seed"), "param": None}, "seed"),
+    (422, fastapi("body", "response_format", "json_schema", "strict"), "response_format"),
+    (422, {"detail": [{"type": "extra_forbidden", "loc": ["seed"], "msg": "no"}]}, "seed"),
+    (400, openai("no", param="seed", code="unknown_parameter"), "seed"),
+    (400, openai(ONE_VALUE, param="temperature", code="unsupported_value"), "temperature"),
+    (400, openai(NO_SCHEMAS, param="response_format"), "response_format"),
+    (400, openai(OTHER_TYPES, param="response_format.type", code="no"), "response_format"),
 ]
 OTHERS = [
     (400, openai("Invalid prompt: 'the seed was planted in warm temperature'")),
@@ -52,6 +87,11 @@ OTHERS = [
     (400, openai("top_k is not supported; temperature and seed are")),
     (422, fastapi("body", "temperature", kind="less_than_equal")),
     (422, fastapi("body", "messages", "0", "seed")),
+    (400, openai(TOO_LARGE, param="max_tokens", code="invalid_value")),
+    (400, openai("no such value", param="max_tokens", code="unsupported_value")),
+    (400, openai(BAD_SCHEMA, param="response_format", code="invalid_json_schema")),
+    (400, openai("5 is greater than the maximum of 1 - 'logprobs'", param="logprobs")),
+    (422, {"detail": [{"loc": [], "msg": "seed"}]}),
 ]
 
 
@@ -77,6 +117,20 @@ def test_what_is_refused_is_left_out_and_the_row_says_so(
     assert set(frame["dropped_parameters"]) == {", ".join(dropped)}
 
 
+@pytest.mark.parametrize("code", ["unsupported_parameter", None])
+def test_an_old_name_of_a_parameter_is_replaced(endpoint: Endpoint, code: str | None) -> None:
+    endpoint.answer = lambda sent, before: (
+        HttpAnswer(400, openai(OLD_NAME, param="max_tokens", code=code))
+        if "max_tokens" in sent
+        else HttpAnswer(body=completion("fine"))
+    )
+    replies = endpoint.model(concurrency=1).complete([ask("a"), ask("b")], purpose="test")
+    assert {(reply.status, reply.dropped_parameters) for reply in replies} == {("ok", ())}
+    sent = endpoint.requests
+    assert len(sent) == 3
+    assert {one.get("max_completion_tokens") for one in sent[1:]} == {sent[0]["max_tokens"]}
+
+
 @pytest.mark.parametrize(("status", "body"), OTHERS)
 def test_what_only_sounds_like_a_refusal_changes_no_later_call(
     endpoint: Endpoint, status: int, body: dict[str, Any]
@@ -84,10 +138,11 @@ def test_what_only_sounds_like_a_refusal_changes_no_later_call(
     endpoint.answer = lambda sent, before: (
         HttpAnswer(status, body)
         if len(endpoint.requests) == 1
-        else HttpAnswer(body=completion("fine"))
+        else HttpAnswer(body=completion('{"label": "x"}'))
     )
     model = endpoint.model(concurrency=1)
-    replies = model.complete([ask("a"), ask("b")], purpose="test")
+    requests = [ask(text, json_schema=SCHEMA, top_logprobs=5) for text in ("a", "b")]
+    replies = model.complete(requests, purpose="test")
     assert [reply.status for reply in replies] == ["failed", "ok"]
     assert [request.keys() for request in endpoint.requests] == [endpoint.requests[0].keys()] * 2
     assert replies[1].dropped_parameters == ()
@@ -102,8 +157,16 @@ def test_a_key_without_access_is_still_told_from_a_refused_parameter(endpoint: E
 
 
 def test_the_message_of_any_dialect_is_the_reason(endpoint: Endpoint) -> None:
-    bodies = [{"detail": "first words"}, fastapi("body", "top", kind="x"), {"error": "last words"}]
-    words = ["first words", "top: Input should be", "last words"]
+    placeless = [{"loc": [], "msg": "no place"}, {"msg": "nor here"}]
+    bodies = [
+        {"detail": "first words"},
+        fastapi("body", "top", kind="x"),
+        {"detail": placeless},
+        {"message": {"detail": placeless}},
+        {"error": "last words"},
+    ]
+    places = "no place; nor here"
+    words = ["first words", "top: Input should be", places, places, "last words"]
     for body, expected in zip(bodies, words, strict=True):
         endpoint.answer = lambda sent, before, body=body: HttpAnswer(422, body)
         reply = endpoint.model().complete([ask("q")], purpose="test")[0]
@@ -115,3 +178,42 @@ def test_no_name_alone_is_a_refusal() -> None:
         assert refused_parameter(f"the {name} of this text", None, DROPPABLE) is None
         assert refused_parameter(f"{name} is not supported", None, DROPPABLE) == name
         assert refused_parameter(f"{name} is not supported", None, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("max_tokens", "sent as max_completion_tokens"), ("seed", "sent without it")],
+)
+def test_the_log_says_once_what_becomes_of_a_refused_parameter(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture, name: str, words: str
+) -> None:
+    endpoint.answer = lambda sent, before: (
+        HttpAnswer(400, openai(f"Unsupported parameter: {name}"))
+        if name in sent
+        else HttpAnswer(body=completion("fine"))
+    )
+    endpoint.model(concurrency=1).complete([ask("a"), ask("b")], purpose="test")
+    said = [one.getMessage() for one in caplog.records if "refuses" in one.getMessage()]
+    assert said == [f"m refuses {name}; {words} from now on"]
+
+
+def test_threads_that_are_refused_the_same_say_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = ChatEndpoint(
+        model="m", base_url="http://nowhere", api_key=None, timeout_seconds=1.0, max_retries=0
+    )
+    warnings: list[Any] = []
+
+    def refuse() -> None:
+        endpoint.drop_refused_parameter(400, "Unsupported parameter: seed", ["seed"])
+
+    def warning(*said: Any) -> None:
+        warnings.append(said)
+        # Another call is refused while this one is still at it.
+        if len(warnings) == 1:
+            other = threading.Thread(target=refuse)
+            other.start()
+            other.join(60)
+
+    monkeypatch.setattr(chat_endpoint.logger, "warning", warning)
+    refuse()
+    assert len(warnings) == 1 and "seed" not in endpoint.droppable_parameters

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm, t
 
@@ -15,6 +15,7 @@ from assets.shared.small_sample_intervals import (
     Estimate,
     auroc_interval,
     difference_of,
+    holds_zero,
     log_ratio_interval,
     mean_of,
     mean_rate_interval,
@@ -50,6 +51,9 @@ def test_of_equal_groups_the_ends_are_those_of_newcombes_fifth_method(
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.floats(0, 1))
+@example(5, 5, 5e-324)
+@example(5, 5, 1e-170)
+@example(5, 5, 1 - 2**-53)
 def test_an_aurocs_interval_has_width_and_turns_with_the_sign(m: int, n: int, found: float) -> None:
     low, high = auroc_interval(found, m, n, 0.95)
     assert 0 <= low <= found <= high <= 1 and high - low > 0.01
@@ -68,9 +72,9 @@ def test_faultless_scores_have_an_interval_that_narrows_with_n() -> None:
 
 @pytest.mark.parametrize("true", [0.5, 0.76, 0.86, 0.95])
 @pytest.mark.parametrize("kind", ["normal", "tied", "binary"])
-@pytest.mark.parametrize("sizes", [(4, 4), (5, 5), (10, 10), (4, 30)])
+@pytest.mark.parametrize("sizes", [(3, 3), (4, 4), (5, 5), (10, 10), (4, 30)])
 def test_the_interval_of_an_auroc_holds_it(sizes: tuple[int, int], kind: str, true: float) -> None:
-    """At 3 + 3 it does in 90 % or more: of an AUROC of 0.5 one outcome in ten is faultless."""
+    """At 3 + 3, half true and no ties, it does in 90 %: one outcome in ten is faultless."""
     generator = np.random.default_rng([*sizes, int(100 * true)])
     shift = math.sqrt(2) * norm.ppf(true)
     cuts = {"normal": None, "tied": [0.0, shift / 2, shift + 0.1], "binary": [shift / 2]}[kind]
@@ -86,7 +90,8 @@ def test_the_interval_of_an_auroc_holds_it(sizes: tuple[int, int], kind: str, tr
         found = auroc(positive, negative)
         low, high = ends.setdefault(found, auroc_interval(found, *sizes, 0.95))
         hits.append(low <= truth <= high)
-    assert np.mean(hits) >= 0.92
+    at_least = 0.88 if (sizes, kind, true) == ((3, 3), "normal", 0.5) else 0.92
+    assert np.mean(hits) >= at_least
 
 
 @pytest.mark.parametrize("rates", [(0.5, 0.5), (0.7, 0.9), (0.95, 0.6)])
@@ -145,6 +150,30 @@ def test_documents_of_both_sides_cancel_out() -> None:
     assert paired.variance == pytest.approx(by_hand)
     assert paired.variance < 0.05 * difference_of(one, other).variance
     assert difference_of(one, one, shared=(places, places)).variance == pytest.approx(0)
+
+
+def test_the_squares_of_the_influences_on_a_difference_sum_up_to_its_variance() -> None:
+    generator = np.random.default_rng(1)
+    one, other = mean_of(generator.normal(0, 1, 5)), mean_of(generator.normal(0, 1, 4))
+    # The first of one is the last of other, the fourth its second.
+    places = np.array([0, 3]), np.array([3, 1])
+    for shared, n_documents in ((None, 9), (places, 7)):
+        found = difference_of(one, other, shared)
+        assert len(found.influences) == n_documents
+        assert found.variance == pytest.approx(float(found.influences @ found.influences))
+    covariance = one.influences[places[0]] @ other.influences[places[1]]
+    by_hand = one.variance + other.variance - 2 * covariance
+    assert difference_of(one, other, places).variance == pytest.approx(by_hand)
+
+
+def test_denominators_hold_0_where_their_t_interval_does() -> None:
+    assert holds_zero(np.array([3.0, -1.0, 0.5]), 0.95)
+    assert not holds_zero(np.array([1.0, 1.1, 0.9]), 0.95)
+    assert not holds_zero(np.array([-1.0, -1.1, -0.9]), 0.95)
+    # 1 ± t·0.5: at two documents t is 12.7 for 95 %, and 1 for 50 %.
+    assert holds_zero(np.array([0.5, 1.5]), 0.95) and not holds_zero(np.array([0.5, 1.5]), 0.5)
+    for without_spread in (np.array([1.0]), np.zeros(3)):
+        assert not holds_zero(without_spread, 0.95)
 
 
 @pytest.mark.parametrize("values", [[0.3], [0.1] * 3, [0.1 + 0.2, 0.3, 0.3], [0.0] * 4])

@@ -11,9 +11,10 @@ from assets.activations.hooks import add_at_site
 from assets.activations.sites import ActivationSite, locate_site
 from assets.activations.suffix_forward import SuffixForward
 from assets.steering.calibration import CalibrationRun, calibrate_strengths
-from assets.steering.next_token_change import mean_kl, median_activation_norm
+from assets.steering.next_token_change import median_activation_norm
 from assets.steering.tables import CALIBRATIONS
 from tests.activations.tiny_models import tiny_model
+from tests.steering.mean_kl import mean_kl
 
 PROMPTS = [[5, 9, 33], [4, 17, 50, 8, 30], [7, 7, 12]]
 TARGETS = (0.005, 0.02, 0.4)

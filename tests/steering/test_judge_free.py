@@ -12,6 +12,7 @@ from torch import nn
 from assets.activations.hooks import add_at_site
 from assets.shared.code_hash import imported_closure
 from assets.steering.calibration import SIGN_FACTORS, calibrate_strengths
+from assets.steering.computed_rows import ComputedRows
 from assets.steering.definitions import CALIBRATION_MODULE, JUDGE_FREE_MODULE
 from assets.steering.feature_tables import JUDGE_FREE_SCORES
 from assets.steering.input_score import (
@@ -20,7 +21,7 @@ from assets.steering.input_score import (
     first_tokens,
     input_scores,
 )
-from assets.steering.judge_free import JudgeFreeRun, judge_free_scores
+from assets.steering.judge_free import judge_free_scores
 from assets.steering.judged_labels import ConceptLabel, kinds_by_sign
 from assets.steering.label_logprob import MOST_LABEL_TOKENS, label_token_ids
 from assets.steering.output_score import rank_weighted_probability
@@ -54,7 +55,7 @@ def scored(
     directions: Mapping[int, torch.Tensor],
     calibrations: pl.DataFrame,
     **options: object,
-) -> JudgeFreeRun:
+) -> ComputedRows:
     arguments = {
         "prompt_ids": PROMPT_IDS,
         "own_tokens": OWN,
@@ -69,7 +70,7 @@ def scored(
     return run
 
 
-def stored(run: JudgeFreeRun) -> pl.DataFrame:
+def stored(run: ComputedRows) -> pl.DataFrame:
     return JUDGE_FREE_SCORES.conform(run.rows, PARTITION)
 
 

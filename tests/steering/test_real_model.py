@@ -15,10 +15,10 @@ from assets.evidence.vocab_projection import project_vocabulary
 from assets.steering.calibration import CalibrationRun, calibrate_strengths
 from assets.steering.config import SteeringConfig
 from assets.steering.generation import SamplingSettings, SteeredRow, generate_steered
-from assets.steering.next_token_change import mean_kl
 from assets.steering.steered_site import steered_directions, steered_site
 from assets.steering.text_plan import TextPlan, plan_texts, texts_frame
 from resources.subject_model import load_subject_model
+from tests.steering.mean_kl import mean_kl
 from tests.steering.planted_steering import no_forward
 
 SITE = ActivationSite(15)

@@ -26,10 +26,11 @@ from assets.steering.generation import (
     generate_steered,
     sample_token,
 )
-from assets.steering.next_token_change import mean_kl, median_activation_norm
+from assets.steering.next_token_change import median_activation_norm
 from assets.steering.steered_site import steered_directions, steered_site
 from assets.steering.tables import CALIBRATIONS
 from tests.activations.tiny_models import ARCHITECTURES, GATED, tiny_model
+from tests.steering.mean_kl import mean_kl
 from tests.steering.planted_steering import NumberTokenizer
 
 SITE = ActivationSite(1)
