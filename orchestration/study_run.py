@@ -3,7 +3,8 @@
 Each partition is planned against the ledger as it is then, so that a rerun that gave the same
 content upstream stops there. What nothing changed in is noted as reused, in one commit at the end;
 what reads a partition that failed is skipped; past the budget what is left is noted and waits for
-the next run: all of it once the time is up, else what asks the LLM and what reads that.
+the next run: all of it once the time is up, else what asks the LLM and what reads that. Who stops
+the run (Ctrl-C, terminate in the UI) while a partition is made means the rest, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import dagster as dg
+from dagster._core.events import RunFailureReason
 
 from assets.recipe import Spec
 from orchestration.planning import Planned, Planner
@@ -146,6 +148,11 @@ class StudyRun:
             },
             raise_on_error=False,
         )
+        if _was_interrupted(result):
+            self.context.instance.report_run_canceled(result.dagster_run, "Stopped")
+            raise dg.DagsterExecutionInterruptedError(
+                f"stopped at {partition}; what was made before stays, and the next run goes on"
+            )
         self._planner.read_again(partition.spec)
         self._note([one for one in planned if one not in to_run], "reused")
         self._budget.spend(**self._ledger.spent_in(result.run_id))
@@ -262,6 +269,15 @@ def _only_assets(job: dg.JobDefinition, planned: list[Planned]) -> dg.JobDefinit
     return job.get_subset(
         asset_selection=chosen,
         asset_check_selection={key for key in checks if key.asset_key in chosen},
+    )
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a signal ended a stage's run; Dagster ends that run alone."""
+    return any(
+        event.job_failure_data.failure_reason is RunFailureReason.UNEXPECTED_TERMINATION
+        for event in result.all_events
+        if event.is_job_failure
     )
 
 

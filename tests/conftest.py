@@ -1,6 +1,7 @@
 """What every test shares: a quiet, key-less environment and a model cache that outlives the run."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
 for variable in ("OPENAI_BASE_URL", "OPENAI_API_KEY"):
     os.environ.pop(variable, None)
+# What a shell starts in the background ignores Ctrl-C, and so would the servers that tests stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
