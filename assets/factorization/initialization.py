@@ -32,6 +32,8 @@ SAMPLE_PER_FEATURE = 20
 SEEDING_STRIDE = 4
 CANDIDATES = 512
 CANDIDATES_PER_FEATURE = 5
+# A sum of tokens this small beside their lengths is zero.
+BALANCE = 1e-5
 # Multiplicative updates never leave zero, so every initial coefficient is at least this.
 SMALLEST_COEFFICIENT = 1e-6
 
@@ -67,12 +69,28 @@ def initial_coefficients(
     if init == "kmeans":
         _, members = _spherical_kmeans(neurons.t(), n_features, generator)
         start = torch.nn.functional.one_hot(members, n_features).t().to(neurons.dtype)
+        is_balanced = _is_balanced(start, neurons)
+        if is_balanced.any():
+            start[is_balanced] = _uniform(neurons, int(is_balanced.sum()), generator)
     elif init == "svd":
         start = _signed_singular_vectors(neurons, n_features) @ neurons
     else:
-        start = torch.rand(n_features, neurons.shape[1], generator=generator, dtype=neurons.dtype)
-        start = start.to(neurons.device)
+        start = _uniform(neurons, n_features, generator)
     return start.clamp(min=SMALLEST_COEFFICIENT).contiguous()
+
+
+def _uniform(neurons: Tensor, n_features: int, generator: torch.Generator) -> Tensor:
+    drawn = torch.rand(n_features, neurons.shape[1], generator=generator, dtype=neurons.dtype)
+    return drawn.to(neurons.device)
+
+
+def _is_balanced(start: Tensor, neurons: Tensor) -> Tensor:
+    """Features whose tokens add up to zero but for rounding: their updates would go nowhere, or
+    where the rounding points.
+    """
+    sums = torch.linalg.vector_norm(start @ neurons.t(), dim=1)
+    lengths = start @ torch.linalg.vector_norm(neurons, dim=0)
+    return (sums <= BALANCE * lengths) & (lengths > 0)
 
 
 def _spherical_kmeans(

@@ -92,3 +92,13 @@ def test_the_steps_alone():
     assert (updated >= 0).all()
     before = (activations - coefficients.t() @ sparse).square().sum()
     assert (activations - updated.t() @ sparse).square().sum() <= before
+
+
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_a_cluster_whose_tokens_add_up_to_zero_starts_at_random(rounding):
+    # From ones, the mean would be the dictionary: nothing, or whatever rounding points to.
+    balanced = torch.tensor([[-1.0 + rounding, 1.0, -2.0, 2.0]])
+    for neurons, is_drawn in ((balanced, True), (balanced.abs(), False)):
+        start = initial_coefficients(neurons, 1, "kmeans", torch.Generator().manual_seed(0))
+        assert bool(start.std() > 0.01) == is_drawn
+        assert start.min() > 0
