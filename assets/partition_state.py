@@ -22,20 +22,19 @@ from assets.recipe import (
 )
 from assets.shared.schema import Table
 from assets.written_rows import rows_as_written
-from resources.ledger import Entry, Ledger, reason_to_make
+from resources.ledger import Entry, reason_to_make
 from resources.world import LakeWorld
 
 
 class PartitionState:
     """Of one recipe and one partition, as the ledger and the lake have them when it is made."""
 
-    def __init__(self, recipe: Recipe, spec: Spec, ledger: Ledger, world: LakeWorld) -> None:
+    def __init__(self, recipe: Recipe, spec: Spec, world: LakeWorld) -> None:
         self.recipe = recipe
         self.spec = spec
-        self.before = ledger.state(recipe.name, partition_text(spec))
+        self.before = world.state(recipe.name, partition_text(spec))
         self.parts = recipe.parts(spec, world)
         self.fingerprint = fingerprint_of(self.parts)
-        self._ledger = ledger
         self._world = world
 
     @property
@@ -82,7 +81,7 @@ class PartitionState:
         if before is None or before.fingerprint != self.fingerprint or before.wants_retry:
             return None
         partition = lake_partition(self.spec)
-        return rows_as_written(self._ledger.lake, before, self.recipe.tables, partition)
+        return rows_as_written(self._world.ledger.lake, before, self.recipe.tables, partition)
 
     def entry(self, run_id: str, decision: str, reason: str, **figures: Any) -> Entry:
         """The partition's row of the ledger."""

@@ -80,7 +80,7 @@ class StageRun:
         self.spec: Spec = self._spec()
         self.partition = partition_text(self.spec)
         self.state = PartitionState(
-            recipe, self.spec, self._ledger, LakeWorld(self._ledger, studies, subject_models)
+            recipe, self.spec, LakeWorld(self._ledger, studies, subject_models)
         )
 
     def _spec(self) -> Spec:
@@ -243,7 +243,9 @@ class StageRun:
         costs in it (`COSTS`). `tried` is the ledger's count of tries where it is known already.
         """
         n_rows = sum(map(len, frames.values()))
-        n_kept = n_rows_kept(self.lake, frames, lake_partition(self.spec))
+        partition = lake_partition(self.spec)
+        is_first = self.state.before is None
+        n_kept = 0 if is_first else n_rows_kept(self.lake, frames, partition)
         costs = costs_in((metadata or {}).values())
         if tried is None:
             n_to_retry = rows_to_retry(frames.values(), costs)

@@ -72,8 +72,12 @@ def check_table(
         metadata={"differing_columns": sorted(differing)},
     )
     key = ", ".join(f'"{name}"' for name in table.key)
-    n_rows, n_keys = lake.query(
-        f'SELECT count(*), count(DISTINCT ({key})) FROM "{table.name}" WHERE {condition}', values
+    broken = _bounds(table)
+    is_broken = " OR ".join(broken) or "false"
+    n_rows, n_keys, n_broken = lake.query(
+        f"SELECT count(*), count(DISTINCT ({key})), count(*) FILTER ({is_broken}) "
+        f'FROM "{table.name}" WHERE {condition}',
+        values,
     ).row(0)
     yield dg.AssetCheckResult(
         check_name=KEY_CHECK,
@@ -87,12 +91,7 @@ def check_table(
         passed=n_rows == n_written,
         metadata={"n_written": n_written, "n_found": n_rows},
     )
-    broken = _bounds(table)
     if broken:
-        (n_broken,) = lake.query(
-            f'SELECT count(*) FROM "{table.name}" WHERE {condition} AND ({" OR ".join(broken)})',
-            values,
-        ).row(0)
         yield dg.AssetCheckResult(
             check_name=BOUNDS_CHECK,
             asset_key=table.name,

@@ -25,6 +25,7 @@ import filelock
 from pydantic import Field
 
 from assets.at_work import at_work
+from orchestration.data_dictionary import all_tables
 from orchestration.dead_runs import looking_for_dead_runs
 from orchestration.gold_view import REASON, leave_gold_view, unnamed
 from orchestration.partition_sync import forget_removed_studies, sync_partitions
@@ -146,6 +147,7 @@ def build_main_job(resolve_job: Callable[[str], dg.JobDefinition]) -> dg.JobDefi
                 _only_run_of(study.name, Path(lake.root)),
                 looking_for_dead_runs(context.instance),
             ):
+                lake.open().ensure_tables(all_tables())
                 ledger = Ledger(lake.open())
                 if config.retry:
                     n_again = try_again(ledger, study.name, context.run_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import duckdb
 
@@ -20,21 +20,34 @@ def quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def create_table(cursor: duckdb.DuckDBPyConnection, table: Table) -> None:
-    """Create a declared table, partitioned, with its descriptions as comments."""
-    columns = ", ".join(
-        f'"{c.name}" {stored_type(c.sql_type)}{"" if c.nullable else " NOT NULL"}'
-        for c in table.columns
-    )
-    partition = ", ".join(f'"{name}"' for name in table.partition_by)
+def stored_columns(cursor: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """Types of the columns of every table that is in the lake, by table and column."""
+    found: dict[str, dict[str, str]] = {}
+    rows = cursor.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE database_name = ?",
+        [CATALOG_NAME],
+    ).fetchall()
+    for table, column, sql_type in rows:
+        found.setdefault(table, {})[column] = sql_type
+    return found
+
+
+def create_tables(cursor: duckdb.DuckDBPyConnection, tables: Iterable[Table]) -> None:
+    """Create declared tables, partitioned, with their descriptions as comments, or none of them."""
     cursor.execute("BEGIN")
-    cursor.execute(f'CREATE TABLE "{table.name}" ({columns})')
-    cursor.execute(f'ALTER TABLE "{table.name}" SET PARTITIONED BY ({partition})')
-    cursor.execute(f'COMMENT ON TABLE "{table.name}" IS {quoted(table.description)}')
-    for column in table.columns:
-        cursor.execute(
-            f'COMMENT ON COLUMN "{table.name}"."{column.name}" IS {quoted(column.description)}'
+    for table in tables:
+        columns = ", ".join(
+            f'"{c.name}" {stored_type(c.sql_type)}{"" if c.nullable else " NOT NULL"}'
+            for c in table.columns
         )
+        partition = ", ".join(f'"{name}"' for name in table.partition_by)
+        cursor.execute(f'CREATE TABLE "{table.name}" ({columns})')
+        cursor.execute(f'ALTER TABLE "{table.name}" SET PARTITIONED BY ({partition})')
+        cursor.execute(f'COMMENT ON TABLE "{table.name}" IS {quoted(table.description)}')
+        for column in table.columns:
+            cursor.execute(
+                f'COMMENT ON COLUMN "{table.name}"."{column.name}" IS {quoted(column.description)}'
+            )
     cursor.execute("COMMIT")
 
 

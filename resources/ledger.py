@@ -97,6 +97,14 @@ def reason_to_make(
     return None if n_there == n_written else rows_reason(n_written, n_there)
 
 
+def versions_in(states: Iterable[Entry], table: str) -> Mapping[str, str] | None:
+    """Versions of a table's columns by the states of a partition; None where none wrote it."""
+    for entry in states:
+        if entry.versions is not None and table in entry.versions:
+            return entry.versions[table]
+    return None
+
+
 def ledger_frame(entries: Iterable[Entry]) -> pl.DataFrame:
     """Entries as rows of `run_ledger`, considered now."""
     now = datetime.now(UTC)
@@ -117,11 +125,6 @@ class Ledger:
         self.lake = lake
         lake.ensure_tables([RUN_LEDGER])
 
-    def state(self, asset: str, partition: str) -> Entry | None:
-        """What an asset's partition was last made from; None where it never was."""
-        states = self._states('asset = ? AND "partition" = ?', [asset, partition])
-        return states.get((asset, partition))
-
     def states(self, study: str | None = None) -> dict[tuple[str, str], Entry]:
         """The states of all asset partitions, or of one study's, by (asset, partition)."""
         return self._states("true", []) if study is None else self._states("study = ?", [study])
@@ -129,13 +132,6 @@ class Ledger:
     def states_of(self, partition: str) -> dict[tuple[str, str], Entry]:
         """The states of one partition's assets."""
         return self._states('"partition" = ?', [partition])
-
-    def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
-        """Versions of a table's columns in a partition; None where it was never written."""
-        for entry in self.states_of(partition).values():
-            if entry.versions is not None and table in entry.versions:
-                return entry.versions[table]
-        return None
 
     def spent_in(self, *run_ids: str) -> dict[str, Any]:
         """LLM calls and USD that runs have spent so far (unknown prices left out)."""

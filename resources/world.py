@@ -1,6 +1,7 @@
 """What recipes ask about: data versions from the ledger, the model's revision, the LLM's address.
 
-The ledger is read either as it is at each question (an asset's guard) or once for all (a plan).
+The ledger is read either once for each partition asked about (an asset's guard) or once for all (a
+plan).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from assets.activations.config import ModelConfig
 from assets.shared.schema import Table
 from resources.chat_replies import without_password
-from resources.ledger import Entry, Ledger
+from resources.ledger import Entry, Ledger, versions_in
 from resources.model_resource import SubjectModelResource
 from resources.model_sources import SubjectModelError
 from resources.row_counts import Counts, rows_by_partition
@@ -33,13 +34,19 @@ class LakeWorld:
         self.study_folder = Path(studies.folder)
         self._subject_models = subject_models
         self._revisions: dict[ModelConfig, str | SubjectModelError] = {}
+        self._states_of: dict[str, dict[tuple[str, str], Entry]] = {}
 
     def state(self, asset: str, partition: str) -> Entry | None:
         """What an asset's partition was last made from."""
-        return self.ledger.state(asset, partition)
+        return self._of(partition).get((asset, partition))
 
     def versions(self, table: str, partition: str) -> Mapping[str, str] | None:
-        return self.ledger.versions(table, partition)
+        return versions_in(self._of(partition).values(), table)
+
+    def _of(self, partition: str) -> Mapping[tuple[str, str], Entry]:
+        if partition not in self._states_of:
+            self._states_of[partition] = self.ledger.states_of(partition)
+        return self._states_of[partition]
 
     def n_rows(self, before: Entry, tables: Sequence[Table], partition: Mapping[str, str]) -> int:
         """Rows that are in the lake, of those of an asset's `tables` that `before` tells of."""

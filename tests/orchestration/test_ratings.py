@@ -113,8 +113,8 @@ def test_a_sheet_goes_round(lake: Lake, tmp_path: Path, capsys: pytest.CaptureFi
 
     # The same again: the rows that are there. An edited sheet takes the place of its rows.
     assert take_ratings.main({"STUDY": "mini", "FILE": str(sheets["bo"])}) == 0
-    states = Ledger(lake).state("ratings", "mini")
-    assert states is not None and stored(lake, HUMAN_RATINGS).equals(ratings)
+    assert ("ratings", "mini") in Ledger(lake).states_of("mini")
+    assert stored(lake, HUMAN_RATINGS).equals(ratings)
     lines = sheets["bo"].read_text().splitlines()
     changed = ",".join([*lines[1].split(",")[:-3], "2", "2", "bo"])
     sheets["bo"].write_text("\n".join([lines[0], changed, *lines[2:]]))

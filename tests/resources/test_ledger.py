@@ -8,7 +8,7 @@ import pytest
 from assets.ledger.tables import DECISIONS, RUN_LEDGER
 from resources.lake import Lake
 from resources.lake_commit import Commit
-from resources.ledger import MOST_ATTEMPTS, Entry, Ledger, ledger_frame
+from resources.ledger import MOST_ATTEMPTS, Entry, Ledger, ledger_frame, versions_in
 
 STATE = Entry(
     study="demo",
@@ -35,23 +35,24 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_a_state_comes_back_as_it_was_written(ledger: Ledger) -> None:
-    assert ledger.state("labels", "site | fit") is None
+    assert ledger.states_of("site | fit").get(("labels", "site | fit")) is None
     ledger.append([STATE], run_id="run-1")
-    assert ledger.state("labels", "site | fit") == STATE
+    assert ledger.states_of("site | fit").get(("labels", "site | fit")) == STATE
     assert ledger.states() == {("labels", "site | fit"): STATE}
     assert ledger.states("demo") == ledger.states() and ledger.states("other") == {}
-    assert ledger.versions("label_scores", "site | fit") == {"auroc": "v2"}
-    assert ledger.versions("contexts", "site | fit") is None
-    assert ledger.versions("labels", "elsewhere") is None
+    states = ledger.states_of("site | fit").values()
+    assert versions_in(states, "label_scores") == {"auroc": "v2"}
+    assert versions_in(states, "contexts") is None
+    assert ledger.states_of("elsewhere") == {}
 
 
 def test_the_newest_state_counts_and_rows_without_versions_are_none(ledger: Ledger) -> None:
     ledger.append([STATE], run_id="run-1")
     ledger.append([SKIPPED], run_id="run-2")
-    assert ledger.state("labels", "site | fit") == STATE
+    assert ledger.states_of("site | fit").get(("labels", "site | fit")) == STATE
     newer = replace(STATE, fingerprint="f2", run_id="run-3")
     ledger.append([newer], run_id="run-3")
-    assert ledger.state("labels", "site | fit") == newer
+    assert ledger.states_of("site | fit").get(("labels", "site | fit")) == newer
     assert len(ledger.lake.read(RUN_LEDGER)) == 3
     assert ledger.decisions_in("run-2") == {"labels": "skipped"}
 
