@@ -58,7 +58,8 @@ ablation: setup
 # What a rerun costs against a whole run, and runs killed on their way; about two hours.
 bench-rerun: setup
 	$(BIN)/python -m pytest --benchmark tests/benchmarks/test_rerun.py \
-		tests/benchmarks/test_killed_demo.py tests/benchmarks/test_plan_scale.py
+		tests/benchmarks/test_killed_demo.py tests/benchmarks/test_plan_scale.py \
+		tests/benchmarks/test_definitions_load.py
 
 check: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/ruff check .

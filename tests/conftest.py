@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -25,19 +26,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--benchmark", action="store_true", help="run tests/benchmarks too")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
     """How `make test` spreads the tests over its processes; a single process keeps its order.
 
-    Slow tests first, so that no long one comes last. The tests of one materialized study go to one
-    process, so that it is made once.
+    Slow tests first and one by one, so that no long one comes last; the others by file, and those
+    of one materialized study together, so that what they share is made once.
     """
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
+    grouped = items if hasattr(config, "workerinput") else []
+    for item in grouped:
         if "materialized" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("materialized"))
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        elif item.get_closest_marker("slow") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    if grouped:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    yield
+    if any(item.get_closest_marker("xdist_group") and "@" not in item.nodeid for item in grouped):
+        raise pytest.UsageError("pytest-xdist doesn't group tests with this version of pytest")
 
 
 @pytest.fixture(scope="session")

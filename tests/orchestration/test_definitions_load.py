@@ -1,4 +1,4 @@
-"""Definitions load fast and light, and from any folder."""
+"""Definitions load light, and from any folder; how fast is benchmarks/test_definitions_load.py."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "transformers", "openai", "sklearn", "matplotlib", "xllamacpp")
+HEAVY = ("torch", "transformers", "openai", "sklearn", "scipy", "pandas", "matplotlib", "xllamacpp")
 
 
 def loaded(script: str) -> str:
@@ -22,14 +22,6 @@ def test_loading_definitions_imports_nothing_heavy() -> None:
         f"sys.stdout.write(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
     )
     assert json.loads(loaded(script)) == []
-
-
-def test_definitions_load_in_under_three_seconds_of_cpu() -> None:
-    # CPU time, so that a busy machine doesn't fail the test.
-    script = (
-        "import sys, time, orchestration.definitions\nsys.stdout.write(str(time.process_time()))"
-    )
-    assert min(float(loaded(script)) for _ in range(2)) < 3.0
 
 
 def test_the_workspace_validates_from_another_folder(tmp_path: Path) -> None:
