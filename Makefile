@@ -34,7 +34,7 @@ run: setup $(DAGSTER_HOME)/dagster.yaml
 	$(BIN)/python -m orchestration.run_study $(STUDY)
 
 # A test process a core; tests/conftest.py says which test goes where. By hand, pytest uses one.
-PARALLEL := --numprocesses auto --dist loadgroup
+PARALLEL := --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 test: setup
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -23,6 +23,7 @@ from assets.shared.content_hash import column_versions
 from assets.shared.schema import Table
 from assets.steering.feature_tables import STEERING_SUMMARIES
 from assets.steering.tables import CALIBRATIONS, STEERED_TEXTS, STEERING_SCORES
+from orchestration.data_dictionary import all_tables
 from resources.lake import Lake
 from resources.lake_commit import Commit
 from resources.ledger import Entry, ledger_frame
@@ -96,6 +97,7 @@ class PlantedLake:
         return self.snapshots[asset]
 
     def write_all(self) -> None:
+        self.lake.ensure_tables(all_tables())
         self._corpus_and_activations()
         first = self.write("factorization", "fit", self.fit_frames("cold", None))
         self.write("factorization", "fit", self.fit_frames("warm", first), reason="tokens changed")
