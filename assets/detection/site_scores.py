@@ -85,7 +85,8 @@ def sentence_scores(
     counts = norms <= massive_norm
     n = len(sentences)
     return SentenceScores(
-        max_cosine_scores([(rows[counts], number[counts])], dictionary, n),
+        # Sentences that failed before are scored later, and alone: to the same digits.
+        max_cosine_scores([(rows[counts], number[counts])], dictionary, n, torch.float64),
         _extremes(norms[counts], number[counts], n, "amax"),
         _extremes(norms[~counts], number[~counts], n, "amin"),
         sum(len(document.token_ids) for document in documents),

@@ -23,16 +23,20 @@ def max_cosine_scores(
     chunks: Iterable[tuple[Float[Tensor, "n_tokens d"], Int[Tensor, " n_tokens"]]],
     dictionary: Float[Tensor, "k d"],
     n_texts: int,
+    dtype: torch.dtype = torch.float32,
 ) -> Float[np.ndarray, "n_texts k"]:
-    """The score of every text and feature.
+    """The score of every text and feature, to single precision, from products in `dtype`.
+
+    A product of few rows is rounded otherwise than one of many: in float32 a text's score depends
+    in its last digits on its company, in float64 it does not.
 
     `chunks` yields activations (token rows) with the number of the text, 0 to n_texts - 1, that
     each row belongs to; a text may spread over chunks. Pass only the tokens that count: special
     and massive ones left out. A text without tokens and a feature that is all zeros score NaN.
     Raises ValueError on a text number out of range or on widths that differ.
     """
-    lengths = dictionary.float().norm(dim=1)
-    directions = dictionary.float() / lengths.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+    lengths = dictionary.to(dtype).norm(dim=1)
+    directions = dictionary.to(dtype) / lengths.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
     scores = directions.new_full((n_texts, len(dictionary)), -torch.inf)
     for activations, text_index in chunks:
         _check_chunk(activations, text_index, dictionary, n_texts)
@@ -44,7 +48,7 @@ def max_cosine_scores(
             scores.scatter_reduce_(0, index[:, None].expand_as(cosines), cosines, "amax")
     scores[torch.isinf(scores)] = torch.nan
     scores[:, lengths == 0] = torch.nan
-    return scores.double().cpu().numpy()
+    return scores.float().double().cpu().numpy()
 
 
 def _check_chunk(

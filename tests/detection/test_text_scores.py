@@ -64,3 +64,15 @@ def test_what_does_not_fit_is_refused() -> None:
         max_cosine_scores([(activations, index)], dictionary, 4)
     with pytest.raises(ValueError, match="do not fit a dictionary"):
         max_cosine_scores([(activations[:, :3], index)], dictionary, 9)
+
+
+def test_in_double_precision_a_text_scores_the_same_in_any_company() -> None:
+    activations, _, dictionary = make(n_tokens=200, d=1536, k=12)
+    index = torch.arange(200) // 10
+    together = max_cosine_scores([(activations, index)], dictionary, 20, torch.float64)
+    for text in range(20):
+        own = activations[index == text]
+        alone = max_cosine_scores([(own, index[: len(own)])], dictionary, 1, torch.float64)
+        assert np.array_equal(alone[0], together[text])
+    single = max_cosine_scores([(activations, index)], dictionary, 20)
+    np.testing.assert_allclose(single, together, atol=1e-6)

@@ -13,6 +13,7 @@ from counting_llm import environment_of, kept_answers, number_of
 from faulty_llm import FaultyLlm, faulty_llm
 from mini_study import MINI_STUDY, write_quick_study
 from platform_of_test import Platform
+from polars.testing import assert_frame_equal
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,8 @@ def test_completed_rows_are_as_without_faults_and_the_failed_say_why(
     for name, (key, values) in VALUES.items():
         columns = [*key, "status", *values]
         now, then = table(platform, name), right[name]
-        assert now.select(columns).sort(key).equals(then.select(columns).sort(key)), name
+        kept = (frame.select(columns).sort(key) for frame in (now, then))
+        assert_frame_equal(*kept, check_exact=True)
 
 
 def check_rows(
