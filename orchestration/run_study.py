@@ -17,6 +17,7 @@ import filelock
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from assets.catalogue.tables import FEATURES
 from orchestration.command_line import command_console
 from orchestration.definitions import defs
 from orchestration.folders import default_resources
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
         raise_on_error=False,
     )
     lake = resources["lake"].open()
-    if "features" in lake.table_names():
+    if FEATURES.name in lake.table_names() and lake.count(FEATURES):
         show_features(console, lake, study)
     seconds = f"in {time.monotonic() - started:.0f} s"
     if result.success:
