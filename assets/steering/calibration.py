@@ -4,8 +4,8 @@ KL(α) is that of next_token_change.py, where steered adds sign·α·(unit direc
 positions; site and directions are those that steered_site.py chooses for the features. Each
 feature, sign and target is a search of its own (strength_search.py); searches of one feature and
 sign share the strengths that they have in common, and each round evaluates what all open searches
-ask for in common batches. The search begins at a twelfth of the site's median activation norm, may
-go down to 1e-3, and ends at `max_strength_ratio` norms: beyond, nothing resembles an activation,
+ask for in common batches. The search begins at 0.6 of the site's median activation norm, may go
+down to 1e-3, and ends at `max_strength_ratio` norms: beyond, nothing resembles an activation,
 and the row says that the target was not reached.
 
 Beside it a judge-free output score: the mean log-probability that steering at the strength found
@@ -43,7 +43,7 @@ from assets.steering.tables import CALIBRATIONS
 
 SIGN_FACTORS = {"+": 1.0, "-": -1.0}
 _SMALLEST_STRENGTH = 1e-3
-_START_SHARE = 0.08
+_START_SHARE = 0.6
 
 Progress = Callable[[int, int], None]
 # Place of the feature in `directions`, sign, target KL.

@@ -1,16 +1,17 @@
 """The search for the strength at which a KL curve meets a target.
 
-KL(α) is known only where it was evaluated. First it climbs (or goes down) a ladder of strengths
-start·4^n, the same whatever the target, until two rungs enclose the target. From there on the next
-strength is interpolated: log α as the polynomial in log KL through the four points nearest to the
-target, as far as they rise together, else the line through the two that enclose it (four points
-spare one evaluation in seven against two, and most curves are near a power of α). Every third one
-bisects log α. The curve need not be monotone: the first crossing from below among the tried
-strengths is followed.
+KL(α) is known only where it was evaluated. For small α it is quadratic (its matrix is the Fisher
+information), so log KL over log α begins as a line of slope 2, and most curves keep near it as far
+as targets lie. The search goes along that line from its start to a middling KL, the same whatever
+the target, and from there to the target; after two steps that fell short it climbs (or goes down)
+by factors of 4. Once tried strengths enclose the target, log α is interpolated over log KL: through
+the two by a parabola of slope 2 at the lower one, later as the polynomial through the four nearest
+to the target, as far as they rise together, else by the line. Every third of these bisects log α.
+The curve need not be monotone: the first crossing from below among the tried strengths is followed.
 
 A search sees no points but its own, so what it finds depends neither on other targets nor on other
-features; the evaluations of common rungs are shared outside (calibration.py). Nothing here knows a
-model.
+features; the evaluations that searches of one curve share are made once outside (calibration.py).
+Nothing here knows a model.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from scipy.interpolate import krogh_interpolate
 
 # Float32 log-probabilities leave about this much noise in a KL: below, only its smallness counts.
 _KL_NOISE = 1e-5
-# A power of 2, so that every search of one curve makes the same rungs to the last bit.
+_MIDDLING_KL = 0.25
+# A KL within this factor of the middling one is near enough.
+_NEAR_ENOUGH = 2.0
+_MOST_STEPS_TO_MIDDLE = 2
+_SLOPE = 2.0
+# Two points whose slope is farther from 2 than by this factor tell of no parabola.
+_SLOPE_RATIO = 1.4
+_MOST_STEPS_ALONG_SLOPE = 2
+_WIDEST_STEP = 64.0
 _RUNG = 4.0
 _NARROWEST_BRACKET = 1e-6
 _INTERPOLATED_POINTS = 4
@@ -52,6 +61,8 @@ class StrengthSearch:
     max_evaluations: int = 48
     points: dict[float, float] = field(default_factory=dict)
     _stopped: str | None = None
+    _n_to_middle: int = 0
+    _n_outwards: int = 0
     _n_enclosed: int = 0
     _pending: float | None = None
 
@@ -103,30 +114,62 @@ class StrengthSearch:
         if len(self.points) >= self.max_evaluations:
             self._stopped = f"stopped after {len(self.points)} evaluations"
             return None
+        if (towards_middle := self._towards_middle()) is not None:
+            return towards_middle
         tried = sorted(self.points)
         # A KL that is not finite means a strength too large for the model: it is above any target.
         above = [i for i, a in enumerate(tried) if not self.points[a] <= self.target]
         if not above:
-            return self._climb(tried[-1])
+            return self._climb(*tried[:-3:-1])
         if above[0] == 0:
-            return self._descend(tried[0])
+            return self._descend(*tried[:2])
         return self._between(tried[above[0] - 1], tried[above[0]])
 
-    def _climb(self, last: float) -> float | None:
+    def _towards_middle(self) -> float | None:
+        """A strength of about the middling KL, while all there is was tried for its sake."""
+        (last,) = list(self.points)[-1:]
+        is_for_middle = len(self.points) == self._n_to_middle + 1
+        if not is_for_middle or self._n_to_middle == _MOST_STEPS_TO_MIDDLE:
+            return None
+        if not self._is_interpolable(last):
+            return None
+        if abs(math.log(self.points[last] / _MIDDLING_KL)) <= math.log(_NEAR_ENOUGH):
+            return None
+        strength = min(max(self._along_slope(last, _MIDDLING_KL), self.minimum), self.maximum)
+        self._n_to_middle += strength not in self.points
+        return None if strength in self.points else strength
+
+    def _along_slope(self, strength: float, kl: float, slope: float = _SLOPE) -> float:
+        """Where `kl` lies if log KL goes on from `strength` with this slope."""
+        factor = (kl / self.points[strength]) ** (1 / slope)
+        return strength * min(max(factor, 1 / _WIDEST_STEP), _WIDEST_STEP)
+
+    def _outwards(self, outermost: float, inner: float | None, rung: float) -> float:
+        """Beyond the strengths tried: along the slope at first, then by a factor of `rung`."""
+        self._n_outwards += 1
+        if self._n_outwards > _MOST_STEPS_ALONG_SLOPE or not self._is_interpolable(outermost):
+            return outermost * rung
+        slope = _SLOPE
+        if inner is not None and self._is_interpolable(inner):
+            rise = math.log(self.points[outermost] / self.points[inner])
+            slope = min(max(rise / math.log(outermost / inner), _SLOPE / 2), 2 * _SLOPE)
+        return self._along_slope(outermost, self.target, slope)
+
+    def _climb(self, last: float, inner: float | None = None) -> float | None:
         if last >= self.maximum:
             self._stopped = (
                 f"KL stays below {self.target:g} nats up to the largest strength {self.maximum:.4g}"
             )
             return None
-        return min(last * _RUNG, self.maximum)
+        return min(self._outwards(last, inner, _RUNG), self.maximum)
 
-    def _descend(self, first: float) -> float | None:
+    def _descend(self, first: float, inner: float | None = None) -> float | None:
         if first <= self.minimum:
             self._stopped = (
                 f"KL is above {self.target:g} nats at the smallest strength {self.minimum:.4g}"
             )
             return None
-        return max(first / _RUNG, self.minimum)
+        return max(self._outwards(first, inner, 1 / _RUNG), self.minimum)
 
     def _between(self, low: float, high: float) -> float | None:
         width = math.log(high / low)
@@ -147,6 +190,8 @@ class StrengthSearch:
         """log α at which the curve through points near the target meets it."""
         target = math.log(self.target)
         near = [a for a in self.points if self._is_interpolable(a) and a not in (low, high)]
+        if not near and self._is_near_slope(low, high):
+            return self._on_parabola(low, high)
         near.sort(key=lambda a: (abs(math.log(self.points[a]) - target), a))
         chosen = sorted((low, high, *near[: _INTERPOLATED_POINTS - 2]))
         log_kls = [math.log(self.points[a]) for a in chosen]
@@ -155,6 +200,22 @@ class StrengthSearch:
             met = float(krogh_interpolate(log_kls, log_strengths, target))
             if math.log(low) < met < math.log(high):
                 return met
-        kl_low, kl_high = math.log(self.points[low]), math.log(self.points[high])
-        share = (target - kl_low) / (kl_high - kl_low)
+        return self._on_line(low, high)
+
+    def _is_near_slope(self, low: float, high: float) -> bool:
+        slope = math.log(self.points[high] / self.points[low]) / math.log(high / low)
+        return _SLOPE / _SLOPE_RATIO < slope < _SLOPE * _SLOPE_RATIO
+
+    def _on_parabola(self, low: float, high: float) -> float:
+        """log α over log KL through both strengths, with the slope of small strengths at `low`."""
+        width = math.log(high / low)
+        whole = math.log(self.points[high] / self.points[low])
+        part = math.log(self.target / self.points[low])
+        bend = (width - whole / _SLOPE) / whole**2
+        step = part / _SLOPE + bend * part**2
+        return math.log(low) + step if 0 < step < width else self._on_line(low, high)
+
+    def _on_line(self, low: float, high: float) -> float:
+        share = math.log(self.target / self.points[low])
+        share /= math.log(self.points[high] / self.points[low])
         return math.log(low) + share * math.log(high / low)
