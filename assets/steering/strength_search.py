@@ -127,7 +127,7 @@ class StrengthSearch:
 
     def _towards_middle(self) -> float | None:
         """A strength of about the middling KL, while all there is was tried for its sake."""
-        (last,) = list(self.points)[-1:]
+        last = next(reversed(self.points))
         is_for_middle = len(self.points) == self._n_to_middle + 1
         if not is_for_middle or self._n_to_middle == _MOST_STEPS_TO_MIDDLE:
             return None
