@@ -14,19 +14,6 @@ FINISHED = {"SUCCESS", "FAILURE", "CANCELED"}
 # Below the ports that systems give out by themselves: no other test's server or client takes one
 # between the choice and the start.
 PORTS = (20_000, 30_000)
-LOCATIONS = """
-query {
-  workspaceOrError {
-    ... on Workspace {
-      locationEntries {
-        name
-        loadStatus
-        locationOrLoadError { __typename ... on PythonError { message } }
-      }
-    }
-  }
-}
-"""
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
   launchRun(executionParams: $params) {
@@ -86,19 +73,6 @@ class Ui:
             answer = json.load(response)
         assert "errors" not in answer, answer
         return answer["data"]
-
-    def has_loaded(self) -> bool:
-        """Whether the definitions are loaded, which they are a while after the server answers.
-
-        Raises AssertionError where they cannot be.
-        """
-        (entry,) = self.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
-        assert entry["name"] == REPOSITORY["repositoryLocationName"]
-        if entry["loadStatus"] != "LOADED":
-            return False
-        loaded = entry["locationOrLoadError"]
-        assert loaded == {"__typename": "RepositoryLocation"}, loaded
-        return True
 
     def launch(self, job: str, run_config: dict[str, Any]) -> str:
         """Launches a job; the run's id."""

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from answering_endpoint import AnsweringEndpoint
 from dagster_servers import BIN, environment, running, wait_for
-from dagster_ui import Ui, free_port
+from dagster_ui import REPOSITORY, Ui, free_port
 from mini_study import write_study
 from nightly_study import CALLS, NIGHTLY_STUDY
 from pooled_job import PROJECT, new_home
@@ -21,6 +21,13 @@ from resources.lake import Lake
 
 pytestmark = pytest.mark.slow
 STUDY = "mini"
+LOCATIONS = """
+query {
+  workspaceOrError {
+    ... on Workspace { locationEntries { name loadStatus locationOrLoadError { __typename } } }
+  }
+}
+"""
 PARTITIONS = """
 query Partitions($asset: AssetKeyInput!) {
   assetNodeOrError(assetKey: $asset) {
@@ -96,7 +103,14 @@ def test_dagster_dev_serves_the_study_runs_its_night_and_ends_cleanly(
         with running(command, variables=variables, folder=tmp_path, working_folder=PROJECT) as (
             server,
         ):
-            wait_for("the loaded definitions", ui.has_loaded, 120)
+            locations = wait_for("the webserver", lambda: ui.ask(LOCATIONS), 120)
+            assert locations["workspaceOrError"]["locationEntries"] == [
+                {
+                    "name": REPOSITORY["repositoryLocationName"],
+                    "loadStatus": "LOADED",
+                    "locationOrLoadError": {"__typename": "RepositoryLocation"},
+                }
+            ]
             wait_for("a heartbeat of each daemon", lambda: not unhealthy(ui), 120)
             assert wait_for("the study's partitions", lambda: partitions(ui), 120) == {
                 "site": ["mini:smollm2-135m-instruct@L20.mlp_hidden"],

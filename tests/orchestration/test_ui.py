@@ -41,7 +41,7 @@ def ui(tmp_path: Path, cache_folder: Path) -> Iterator[tuple[Ui, Path]]:
 
 def test_a_job_launched_in_the_ui_succeeds_and_the_schedule_ticks(ui: tuple[Ui, Path]) -> None:
     client, folder = ui
-    wait_for("the loaded definitions", client.has_loaded, 120)
+    wait_for("the webserver", lambda: client.ask("query { version }"), 90)
     run_id = client.launch(MAIN_JOB, run_config("mini"))
 
     def finished() -> str | None:
