@@ -13,30 +13,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HEADING_WIDTH = 26
-# Room for numbers at ticks: found out anew for each figure it takes half of the drawing's time.
-_MARGINS = {"left": 0.15, "right": 0.97, "bottom": 0.17, "top": 0.9}
 
 
-def markdown_plot(
-    draw: Callable[[Axes], object],
-    title: str,
-    x: str,
-    y: str,
-    *,
-    margins: Mapping[str, float] | None = None,
-) -> str:
-    """A Markdown image (PNG inside) of what `draw` puts on a pair of axes.
-
-    `margins` as shares of the figure, for axes without long texts; else they are made to fit.
-    """
+def markdown_plot(draw: Callable[[Axes], object], title: str, x: str, y: str) -> str:
+    """A Markdown image (PNG inside) of what `draw` puts on a pair of axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     # Without pyplot: no global state, safe in threads, no display.
-    figure = Figure(figsize=(5.6, 3.2), layout=None if margins else "constrained")
+    figure = Figure(figsize=(5.6, 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    if margins:
-        figure.subplots_adjust(**margins)
     axes = figure.add_subplot()
     draw(axes)
     axes.set(title=title, xlabel=x, ylabel=y)
@@ -46,16 +32,12 @@ def markdown_plot(
 
 def line_plot(values: Sequence[float], title: str, x: str, y: str) -> str:
     """One line over 1, 2, … ."""
-    return markdown_plot(
-        lambda axes: axes.plot(range(1, len(values) + 1), values), title, x, y, margins=_MARGINS
-    )
+    return markdown_plot(lambda axes: axes.plot(range(1, len(values) + 1), values), title, x, y)
 
 
 def histogram(values: Sequence[float], title: str, x: str, *, log: bool = False) -> str:
     """Counts in 50 bins; `log` for a logarithmic count axis."""
-    return markdown_plot(
-        lambda axes: axes.hist(values, bins=50, log=log), title, x, "count", margins=_MARGINS
-    )
+    return markdown_plot(lambda axes: axes.hist(values, bins=50, log=log), title, x, "count")
 
 
 @dataclass(frozen=True)

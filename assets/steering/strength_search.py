@@ -136,8 +136,10 @@ class StrengthSearch:
         if abs(math.log(self.points[last] / _MIDDLING_KL)) <= math.log(_NEAR_ENOUGH):
             return None
         strength = min(max(self._along_slope(last, _MIDDLING_KL), self.minimum), self.maximum)
-        self._n_to_middle += strength not in self.points
-        return None if strength in self.points else strength
+        if strength in self.points:
+            return None
+        self._n_to_middle += 1
+        return strength
 
     def _along_slope(self, strength: float, kl: float, slope: float = _SLOPE) -> float:
         """Where `kl` lies if log KL goes on from `strength` with this slope."""

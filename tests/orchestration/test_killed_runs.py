@@ -33,8 +33,8 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, cache_folder: Path) -
 
         killed = SeparateProcess(tmp_path / "killed", cache_folder, environment)
         write_quick_study(killed.studies, fits=FITS)
-        kills = run_killed(killed, "mini", llm, whole, kill_points(2, rng), rng)
-        assert len(kills) == 2
+        kills = run_killed(killed, "mini", llm, whole, kill_points(3, rng), rng)
+        assert len(kills) == 3
         assert_as_never_killed(killed, whole, llm, kills)
         assert n_repeated(llm, n_asked) <= CALLS_AT_ONCE * len(kills)
         assert len(llm.requests) - n_asked == n_asked + n_repeated(llm, n_asked)

@@ -29,8 +29,6 @@ CHANGES = {
     "llm": {"model": "fake", **PRICES},
     "corpus": MINI_STUDY["corpus"],
     "labels": MINI_STUDY["labels"],
-    "ablation": MINI_STUDY["ablation"] | {"max_features": 0, "max_features_controls": 0},
-    "hierarchy": {},
     "fits": [
         MINI_STUDY["fits"][0] | {"coefficient_penalty": 0.3},
         QUICK_STUDY["fits"][1],

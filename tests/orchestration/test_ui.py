@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagster_servers import BIN, WORKSPACE, daemon, environment, running, wait_for
+from dagster_servers import (
+    BIN,
+    WORKSPACE,
+    daemon,
+    environment,
+    instance_at,
+    running,
+    wait_for,
+)
 from dagster_ui import FINISHED, Ui, free_port
 from mini_study import write_study
 from pooled_job import new_home
@@ -32,6 +40,9 @@ def ui(tmp_path: Path, cache_folder: Path) -> Iterator[tuple[Ui, Path]]:
     )
     port = free_port()
     webserver = [str(BIN / "dagster-webserver"), *WORKSPACE, "-h", "127.0.0.1", "-p", str(port)]
+    # Servers that make the instance's databases at the same time break them.
+    with instance_at(tmp_path):
+        pass
     # From another folder than the project's, as a user may.
     with running(
         webserver, daemon(), variables=environment(tmp_path, cache_folder), folder=tmp_path
