@@ -1,8 +1,8 @@
 """The search for the strength at which a KL curve meets a target.
 
 KL(α) is known only where it was evaluated. For small α it is quadratic (its matrix is the Fisher
-information), so log KL over log α begins as a line of slope 2, and most curves keep near it as far
-as targets lie. The search goes along that line from its start to a middling KL, the same whatever
+information; Kullback 1959, ch. 2), so log KL over log α begins as a line of slope 2, and measured
+curves keep near it as far as targets lie (docs/decisions.md). The search goes along that line from its start to a middling KL, the same whatever
 the target, and from there to the target; after two steps that fell short it climbs (or goes down)
 by factors of 4. Once tried strengths enclose the target, log α is interpolated over log KL: through
 the two by a parabola of slope 2 at the lower one, later as the polynomial through the four nearest
