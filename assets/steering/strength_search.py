@@ -2,12 +2,13 @@
 
 KL(α) is known only where it was evaluated. For small α it is quadratic (its matrix is the Fisher
 information; Kullback 1959, ch. 2), so log KL over log α begins as a line of slope 2, and measured
-curves keep near it as far as targets lie (docs/decisions.md). The search goes along that line from its start to a middling KL, the same whatever
-the target, and from there to the target; after two steps that fell short it climbs (or goes down)
-by factors of 4. Once tried strengths enclose the target, log α is interpolated over log KL: through
-the two by a parabola of slope 2 at the lower one, later as the polynomial through the four nearest
-to the target, as far as they rise together, else by the line. Every third of these bisects log α.
-The curve need not be monotone: the first crossing from below among the tried strengths is followed.
+curves keep near it as far as targets lie (docs/decisions.md). The search goes along that line from
+its start to a middling KL, the same whatever the target, and from there to the target; after two
+steps that fell short it climbs (or goes down) by factors of 4. Once tried strengths enclose the
+target, log α is interpolated over log KL: through the two by a parabola of slope 2 at the lower
+one, later as the polynomial through the four nearest to the target, as far as they rise together,
+else by the line. Every third of these bisects log α. The curve need not be monotone: the first
+crossing from below among the tried strengths is followed.
 
 A search sees no points but its own, so what it finds depends neither on other targets nor on other
 features; the evaluations that searches of one curve share are made once outside (calibration.py).
